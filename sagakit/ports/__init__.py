@@ -1,0 +1,1 @@
+"""What the engine needs of the world, as protocols; `sagakit.adapters` and `sagakit.testing` implement them."""
