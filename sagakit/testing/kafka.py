@@ -127,6 +127,7 @@ class KafkaCluster:
         self._addresses: tuple[BrokerAddress, ...] = ()
         self._processes: dict[int, Process] = {}
         self._root = Path()
+        self._temporary: Path | None = None
         self._identity: _Identity | None = None
         self._tls: BrokerTls | None = None
 
@@ -175,7 +176,10 @@ class KafkaCluster:
         if self._processes:
             raise ServerError("This cluster is running already.")
         java, libraries = jars.java(), jars.kafka_jars()
-        self._root = self._data_directory or Path(tempfile.mkdtemp(prefix="sagakit-kafka-"))
+        if self._data_directory is None:
+            self._root = self._temporary = Path(tempfile.mkdtemp(prefix="sagakit-kafka-"))
+        else:
+            self._root = self._data_directory
         self._root.mkdir(parents=True, exist_ok=True)
         self._identity = self._load_or_make_identity()
         if self._security == "tls+scram":
@@ -190,8 +194,7 @@ class KafkaCluster:
             for address in self._addresses:
                 self._properties_path(address.node_id).write_text(render(self._broker_properties(address)))
             with ThreadPoolExecutor() as pool:
-                for finished in pool.map(lambda broker: self._format(java, libraries, broker), self.brokers):
-                    assert finished is None
+                list(pool.map(lambda broker: self._format(java, libraries, broker), self.brokers))
             for broker in self.brokers:
                 self._launch(java, libraries, broker)
             for broker in self.brokers:
@@ -208,8 +211,9 @@ class KafkaCluster:
         self._identity = None
         self._tls = None
         self._addresses = ()
-        if self._data_directory is None and self._root.name.startswith("sagakit-kafka-"):
-            shutil.rmtree(self._root, ignore_errors=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
 
     def kill_broker(self, broker: int) -> None:
         """Kill a broker (SIGKILL): what a lost machine looks like to the others."""
@@ -268,9 +272,7 @@ class KafkaCluster:
         passwords = {ADMIN_USER: secrets.token_urlsafe(), **self._users} if self._security == "tls+scram" else {}
         # Kafka's own form of an id: 16 bytes in URL-safe base64; one that began with "-" would look like an option.
         cluster_id = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
-        identity = _Identity(
-            cluster_id=cluster_id, brokers=self._brokers, security=self._security, passwords=passwords
-        )
+        identity = _Identity(cluster_id=cluster_id, brokers=self._brokers, security=self._security, passwords=passwords)
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(identity)))
         return identity
@@ -348,7 +350,7 @@ class KafkaCluster:
                 self._lists_running_brokers(admin), timeout_s=deadline - time.monotonic(), what="known to the cluster"
             )
         except ProcessError as error:
-            raise ServerFailedError(f"Kafka broker {broker} did not come up. {error}") from error
+            raise ServerFailedError(f"Kafka broker {broker} did not come up. {error}") from None
 
     def _lists_running_brokers(self, admin: AdminClient) -> Callable[[], bool]:
         running = {number for number, process in self._processes.items() if process.is_running}
@@ -362,9 +364,11 @@ class KafkaCluster:
         return lists
 
     def _end_processes(self, *, kill: bool) -> None:
+        def end(process: Process) -> int:
+            return process.kill() if kill else process.terminate(timeout_s=_STOP_TIMEOUT_S)
+
         with ThreadPoolExecutor() as pool:
-            for process in self._processes.values():
-                pool.submit(process.kill if kill else lambda one=process: one.terminate(timeout_s=_STOP_TIMEOUT_S))
+            list(pool.map(end, self._processes.values()))  # at once: alone, the last ones would wait for a majority
         self._processes.clear()
         for lease in self._leases:
             lease.release()

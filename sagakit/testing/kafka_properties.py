@@ -87,9 +87,7 @@ def broker_properties(
             f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port},"
             f"CONTROLLER://127.0.0.1:{address.controller_port}"
         ),
-        "advertised.listeners": (
-            f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port}"
-        ),
+        "advertised.listeners": (f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port}"),
         "log.dirs": str(log_directory),
         "default.replication.factor": str(replicas),
         "min.insync.replicas": str(in_sync_min),
@@ -124,6 +122,9 @@ def _tls_and_scram(tls: BrokerTls, super_users: Sequence[str]) -> dict[str, str]
         "listener.name.broker.ssl.client.auth": "required",
         "listener.name.controller.ssl.client.auth": "required",
         "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.client.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": ";".join(f"User:{name}" for name in [f"CN={BROKER_NAME}", *super_users]),
     }

@@ -1,0 +1,77 @@
+"""librdkafka's mock broker inside this process: the real client over TCP, and nothing to install.
+
+It is a stand-in for trying things out. What it lacks is in `EMBEDDED_LIMITS` and is said in the log at each start; prove
+nothing on it that a broker promises.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Producer
+
+from sagakit.testing.errors import ServerError, ServerFailedError
+
+EMBEDDED_LIMITS = (
+    "The embedded Kafka has no transaction isolation, no fencing, no committed transactional offsets, no compaction and "
+    "no topic administration, and keeps about 5 MiB per partition. Nothing survives this process."
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class EmbeddedKafka:
+    """A mock cluster of this process: `with EmbeddedKafka() as kafka: Producer({"bootstrap.servers": kafka.bootstrap})`.
+
+    Topics come into being by use, with four partitions each. Other processes may connect as long as this one lives.
+    """
+
+    def __init__(self, brokers: int = 1) -> None:
+        """Describe the cluster; nothing runs before `start`."""
+        if brokers < 1:
+            raise ValueError(f"a cluster has at least one broker, not {brokers}")
+        self._brokers = brokers
+        self._owner: Producer | None = None  # the mock cluster lives in this client's instance and dies with it
+        self._bootstrap = ""
+
+    @property
+    def bootstrap(self) -> str:
+        """The `bootstrap.servers` of clients."""
+        if self._owner is None:
+            raise ServerError("The embedded Kafka is not running; call start() first.")
+        return self._bootstrap
+
+    def client_properties(self, user: str | None = None) -> dict[str, str]:
+        """The properties to connect with; there are no users here."""
+        if user is not None:
+            raise ServerError(f"No user {user!r}: the embedded Kafka has no authentication.")
+        return {"bootstrap.servers": self.bootstrap}
+
+    def start(self) -> Self:
+        """Start the cluster, and say in the log what it cannot do."""
+        if self._owner is not None:
+            raise ServerError("The embedded Kafka is running already.")
+        owner = Producer({"test.mock.num.brokers": self._brokers, "log_level": 0})
+        brokers = owner.list_topics(timeout=10).brokers.values()
+        if len(brokers) != self._brokers:
+            raise ServerFailedError(f"The embedded Kafka came up with {len(brokers)} of {self._brokers} brokers.")
+        self._bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        self._owner = owner
+        _logger.warning(EMBEDDED_LIMITS)
+        return self
+
+    def stop(self) -> None:
+        """Stop the cluster; its clients lose their connections and its records are gone."""
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

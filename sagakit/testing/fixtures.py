@@ -1,0 +1,112 @@
+"""pytest fixtures of real and embedded servers; use them with `pytest_plugins = ["sagakit.testing.fixtures"]`.
+
+`kafka`, `kafka3` and `registry` are started once per run, at first use, and shared: a test separates itself from the
+others by `topic_prefix`. A test that kills or pauses brokers makes a `KafkaCluster` of its own, except that it may take
+`kafka3` and leave it whole.
+
+Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
+what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an error instead of a skip.
+`SAGAKIT_TEST_BOOTSTRAP` and `SAGAKIT_TEST_REGISTRY` name a running cluster and registry to use instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from typing import TypeVar
+
+import pytest
+
+from sagakit.testing.embedded import EmbeddedKafka
+from sagakit.testing.errors import ServerUnavailableError
+from sagakit.testing.kafka import ExternalKafka, KafkaCluster, KafkaServer
+from sagakit.testing.registry import RealRegistry
+
+Server = TypeVar("Server", KafkaCluster, RealRegistry)
+
+_unavailable = pytest.StashKey[dict[str, str]]()
+
+
+class ExternalRegistry:
+    """A registry that somebody else runs, named by `SAGAKIT_TEST_REGISTRY`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers by which suites that need servers are selected."""
+    config.addinivalue_line("markers", "kafka: needs a real Kafka (Java, and Maven or a filled cache)")
+    config.addinivalue_line("markers", "registry: needs a real schema registry (Java, and Maven or a filled cache)")
+    config.stash[_unavailable] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say loudly what a skipped server leaves unproven."""
+    for server, reason in config.stash[_unavailable].items():
+        terminalreporter.write_line(
+            f"NOT PROVEN: {server} could not be started here, so nothing in this run shows what sagakit does on it. "
+            f"{reason.splitlines()[0]}",
+            red=True,
+            bold=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """One real broker, shared by the whole run."""
+    if bootstrap := os.environ.get("SAGAKIT_TEST_BOOTSTRAP"):
+        yield ExternalKafka(bootstrap=bootstrap)
+        return
+    cluster = _start_or_skip(KafkaCluster(1, log_directory=tmp_path_factory.mktemp("kafka")), "Kafka", pytestconfig)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka3(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three real brokers, shared by the whole run; start again what you kill."""
+    cluster = KafkaCluster(3, log_directory=tmp_path_factory.mktemp("kafka3"))
+    _start_or_skip(cluster, "a Kafka of three brokers", pytestconfig)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealRegistry | ExternalRegistry]:
+    """A real schema registry, shared by the whole run; its `url` goes to clients."""
+    if url := os.environ.get("SAGAKIT_TEST_REGISTRY"):
+        yield ExternalRegistry(url)
+        return
+    server = RealRegistry(log_directory=tmp_path_factory.mktemp("registry"))
+    _start_or_skip(server, "a schema registry", pytestconfig)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[EmbeddedKafka]:
+    """The mock broker of this process, shared by the whole run; see `sagakit.testing.embedded` for what it lacks."""
+    with EmbeddedKafka() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix, unique to this test, for names on shared servers: topics, groups, subjects. Without a final dot."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")
+    return f"{name[:40]}-{uuid.uuid4().hex[:8]}"
+
+
+def _start_or_skip(server: Server, what: str, config: pytest.Config) -> Server:
+    try:
+        return server.start()
+    except ServerUnavailableError as error:
+        if os.environ.get("SAGAKIT_REQUIRE_SERVERS"):
+            raise
+        config.stash[_unavailable][what] = str(error)
+        pytest.skip(str(error))
