@@ -110,6 +110,7 @@ class Definition:
     dependents: Mapping[Address, tuple[Address, ...]] = field(init=False)
     blank: Data = field(init=False)
     pivots: tuple[Address, ...] = field(init=False)
+    backwards: tuple[Task, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         dependents: dict[Address, tuple[Address, ...]] = {address: () for address in self.tasks}
@@ -120,3 +121,4 @@ class Definition:
         object.__setattr__(self, "blank", {address: {} for address in self.tasks})
         pivots = tuple(task.address for task in self.tasks.values() if task.kind is Kind.PIVOT)
         object.__setattr__(self, "pivots", pivots)
+        object.__setattr__(self, "backwards", tuple(self.tasks.values())[::-1])

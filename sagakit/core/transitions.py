@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from sagakit.core.address import Address
 from sagakit.core.events import Cause, Event, TraceContext, Verb
-from sagakit.core.values import Data
+from sagakit.core.values import Data, Payload
 
 
 class Direction(Enum):
@@ -276,10 +276,14 @@ class CompensationRetryScheduled(_Transition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalKept(_Transition):
-    """A signal that nothing waits for yet is kept: by the saga, or (no run) until its saga starts."""
+    """A signal that nothing waits for yet is kept: by the saga, or (no run) until its saga starts.
+
+    `payload` is set where the signal came before the saga; otherwise it stands in the input.
+    """
 
     name: str
     message_id: str
+    payload: Payload | None
     expires_at_ms: int
 
 
