@@ -13,6 +13,7 @@ from typing import Self
 from confluent_kafka import Producer
 
 from sagakit.testing.errors import ServerError, ServerFailedError
+from sagakit.testing.kafka import ClientProperties
 
 EMBEDDED_LIMITS = (
     "The embedded Kafka has no transaction isolation, no fencing, no committed transactional offsets, no compaction and "
@@ -43,7 +44,7 @@ class EmbeddedKafka:
             raise ServerError("The embedded Kafka is not running; call start() first.")
         return self._bootstrap
 
-    def client_properties(self, user: str | None = None) -> dict[str, str]:
+    def client_properties(self, user: str | None = None) -> ClientProperties:
         """The properties to connect with; there are no users here."""
         if user is not None:
             raise ServerError(f"No user {user!r}: the embedded Kafka has no authentication.")

@@ -1,8 +1,8 @@
 """pytest fixtures of real and embedded servers; use them with `pytest_plugins = ["sagakit.testing.fixtures"]`.
 
 `kafka`, `kafka3` and `registry` are started once per run, at first use, and shared: a test separates itself from the
-others by `topic_prefix`. A test that kills or pauses brokers makes a `KafkaCluster` of its own, except that it may take
-`kafka3` and leave it whole.
+others by `topic_prefix`. A test that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and
+leaves it whole.
 
 Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
 what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an error instead of a skip.
@@ -11,11 +11,12 @@ what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an er
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import uuid
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -27,6 +28,14 @@ from sagakit.testing.registry import RealRegistry
 Server = TypeVar("Server", KafkaCluster, RealRegistry)
 
 _unavailable = pytest.StashKey[dict[str, str]]()
+
+
+class StartServer(Protocol):
+    """The type of the fixture `start_server`."""
+
+    def __call__(self, server: Server) -> Server:
+        """Start `server`, or skip the test where servers cannot be had."""
+        ...
 
 
 class ExternalRegistry:
@@ -93,6 +102,19 @@ def embedded_kafka() -> Iterator[EmbeddedKafka]:
     """The mock broker of this process, shared by the whole run; see `sagakit.testing.embedded` for what it lacks."""
     with EmbeddedKafka() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def start_server(pytestconfig: pytest.Config) -> Iterator[StartServer]:
+    """Starts a server of this test's own and stops it at the test's end: `start_server(KafkaCluster(1))`."""
+    with contextlib.ExitStack() as running:
+
+        def start(server: Server) -> Server:
+            _start_or_skip(server, type(server).__name__, pytestconfig)
+            running.callback(server.stop)
+            return server
+
+        yield start
 
 
 @pytest.fixture

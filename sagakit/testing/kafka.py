@@ -36,6 +36,9 @@ from sagakit.testing.kafka_properties import (
 from sagakit.testing.ports import PortLease
 from sagakit.testing.process import Process
 
+# What the client's constructors take, callbacks left out.
+ClientProperties = dict[str, str | int | float | bool]
+
 Security = Literal["plaintext", "tls+scram"]
 
 ADMIN_USER = "admin"  # the super user of a TLS cluster; its password is made up for each cluster
@@ -53,7 +56,7 @@ class KafkaServer(Protocol):
         """The `bootstrap.servers` of clients."""
         ...
 
-    def client_properties(self, user: str | None = None) -> dict[str, str]:
+    def client_properties(self, user: str | None = None) -> ClientProperties:
         """The librdkafka properties by which `user` (None: one who may do anything) connects."""
         ...
 
@@ -64,7 +67,7 @@ class ExternalKafka:
 
     bootstrap: str
 
-    def client_properties(self, user: str | None = None) -> dict[str, str]:
+    def client_properties(self, user: str | None = None) -> ClientProperties:
         """The properties to connect with; there are no users here."""
         if user is not None:
             raise ServerError(f"No user {user!r}: the cluster at {self.bootstrap} is used without authentication.")
@@ -141,9 +144,9 @@ class KafkaCluster:
         """The broker numbers, 1 to n."""
         return tuple(range(1, self._brokers + 1))
 
-    def client_properties(self, user: str | None = None) -> dict[str, str]:
+    def client_properties(self, user: str | None = None) -> ClientProperties:
         """The librdkafka properties by which `user` connects; None is one who may do anything."""
-        properties = {"bootstrap.servers": self.bootstrap}
+        properties: ClientProperties = {"bootstrap.servers": self.bootstrap}
         if self._tls is None or self._identity is None:
             if user is not None:
                 raise ServerError(f"No user {user!r}: this cluster is not running, or runs without authentication.")
