@@ -1,0 +1,1 @@
+"""The ports on the real world: Kafka, the embedded broker, registries, files."""

@@ -1,0 +1,1 @@
+"""What applications start and ask sagas with."""

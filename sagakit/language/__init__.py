@@ -1,0 +1,1 @@
+"""Saga definitions as YAML: parsing, types, expressions, lint."""

@@ -1,0 +1,1 @@
+"""What services are written with: handlers of commands, compensations and events."""

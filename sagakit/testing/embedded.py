@@ -1,7 +1,7 @@
 """librdkafka's mock broker inside this process: the real client over TCP, and nothing to install.
 
-It is a stand-in for trying things out. What it lacks is in `EMBEDDED_LIMITS` and is said in the log at each start; prove
-nothing on it that a broker promises.
+It is a stand-in for trying things out. What it lacks is in `EMBEDDED_LIMITS` and is said in the log at each start;
+prove nothing on it that a broker promises.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sagakit.testing.errors import ServerError, ServerFailedError
 from sagakit.testing.kafka import ClientProperties
 
 EMBEDDED_LIMITS = (
-    "The embedded Kafka has no transaction isolation, no fencing, no committed transactional offsets, no compaction and "
-    "no topic administration, and keeps about 5 MiB per partition. Nothing survives this process."
+    "The embedded Kafka has no transaction isolation, no fencing, no committed transactional offsets, no compaction "
+    "and no topic administration, and keeps about 5 MiB per partition. Nothing survives this process."
 )
 
 _logger = logging.getLogger(__name__)
 
 
 class EmbeddedKafka:
-    """A mock cluster of this process: `with EmbeddedKafka() as kafka: Producer({"bootstrap.servers": kafka.bootstrap})`.
+    """A mock cluster of this process: `with EmbeddedKafka() as kafka: Producer(kafka.client_properties())`.
 
     Topics come into being by use, with four partitions each. Other processes may connect as long as this one lives.
     """

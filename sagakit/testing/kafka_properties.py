@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The distinguished name in the brokers' own certificate: the super user by which brokers and controllers know each other.
+# The distinguished name in the brokers' own certificate: the super user by which brokers and controllers know each
+# other.
 BROKER_NAME = "sagakit-broker"
 
 LOG4J_CONFIGURATION = """\
@@ -87,7 +88,9 @@ def broker_properties(
             f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port},"
             f"CONTROLLER://127.0.0.1:{address.controller_port}"
         ),
-        "advertised.listeners": (f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port}"),
+        "advertised.listeners": (
+            f"CLIENT://127.0.0.1:{address.client_port},BROKER://127.0.0.1:{address.inter_broker_port}"
+        ),
         "log.dirs": str(log_directory),
         "default.replication.factor": str(replicas),
         "min.insync.replicas": str(in_sync_min),

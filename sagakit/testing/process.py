@@ -27,8 +27,9 @@ from sagakit.testing.errors import ProcessError
 # ends every wait at once.
 LOOK_INTERVAL_S = 0.02
 
-# The child stands still until its parent has written it on the watchdog's list: were it started at once, a parent killed
-# in between would leave it behind. A parent that dies before the go-ahead closes the pipe, `read` fails, nothing runs.
+# The child stands still until its parent has written it on the watchdog's list: were it started at once, a parent
+# killed in between would leave it behind. A parent that dies before the go-ahead closes the pipe, `read` fails, nothing
+# runs.
 _START_GATE = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh")
 
 

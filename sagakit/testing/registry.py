@@ -20,7 +20,7 @@ _STOP_TIMEOUT_S = 10
 
 
 class RealRegistry:
-    """An Apicurio registry of this process: `with RealRegistry() as registry: SchemaRegistryClient({"url": registry.url})`.
+    """An Apicurio registry of this process: `with RealRegistry() as registry: ... registry.url ...`.
 
     It checks compatibility for real and answers 409, unlike the client's own `mock://` registry.
     """

@@ -1,10 +1,10 @@
 """Kills a process's children when that process dies, however it dies.
 
-Run as a script, never imported: its parent holds the write end of the pipe that is standard input here, and writes a line
-`+<process group>` for each child that it starts and `-<process group>` for each that it has reaped. The end of that pipe
-means that the parent is gone, also after SIGKILL, and every process group that is still listed is killed. This is done
-by a process of its own because the alternative, Linux's parent-death signal, follows the *thread* that started the
-child, is lost by every change of user, and is not there on other systems.
+Run as a script, never imported: its parent holds the write end of the pipe that is standard input here, and writes a
+line `+<process group>` for each child that it starts and `-<process group>` for each that it has reaped. The end of
+that pipe means that the parent is gone, also after SIGKILL, and every process group that is still listed is killed.
+This is done by a process of its own because the alternative, Linux's parent-death signal, follows the *thread* that
+started the child, is lost by every change of user, and is not there on other systems.
 """
 
 import os

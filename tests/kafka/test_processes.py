@@ -14,7 +14,7 @@ import pytest
 
 from sagakit.testing.errors import ProcessError
 from sagakit.testing.ports import PortLease
-from sagakit.testing.process import Process
+from sagakit.testing.process import _START_GATE, Process
 
 SAY_AND_WAIT = [sys.executable, "-u", "-c", "import time; print('ready at 7'); time.sleep(600)"]
 ANSWER_SIGTERM = [
@@ -51,7 +51,7 @@ def test_wait_for_a_line_ends_with_the_process_and_shows_its_log(tmp_path: Path)
 def test_last_line_of_a_process_that_ended_is_found(tmp_path: Path) -> None:
     child = Process.start("child", ["/bin/sh", "-c", "echo done"], log_directory=tmp_path)
     assert child.wait(timeout_s=20) == 0
-    assert child.wait_for_line("done", timeout_s=20)
+    assert child.wait_for_line("done", timeout_s=20)[0] == "done"
 
 
 def test_wait_says_what_was_awaited_when_time_is_up(child: Process) -> None:
@@ -138,8 +138,6 @@ def test_parent_that_dies_leaves_no_child(tmp_path: Path, end: signal.Signals) -
 
 def test_parent_that_dies_before_the_go_ahead_leaves_nothing_started(tmp_path: Path) -> None:
     """The gate before the command: if the parent is gone before it gave the go-ahead, the command never runs."""
-    from sagakit.testing.process import _START_GATE
-
     trace = tmp_path / "trace"
     gate = subprocess.Popen([*_START_GATE, "touch", str(trace)], stdin=subprocess.PIPE)
     assert gate.stdin is not None
