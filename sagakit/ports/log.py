@@ -152,11 +152,13 @@ class TransactionalLog(Protocol):
         """Wait up to `timeout_s` for a first record or change, then take what is there already."""
         ...
 
-    def restore(self, partition: TopicPartition, first_offset: int | None) -> None:
+    def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
         """Begin to restore an assigned partition; `StateRead` and `Restored` come with later batches.
 
         A partition without a committed offset begins at `first_offset`; None means the start of the log. Partitions of
-        topics that have no state belonging to them (triggers) give `Restored` alone.
+        topics that have no state belonging to them (triggers) give `Restored` alone. So does `state=False`, which only
+        delivers again from the committed offset on: the caller's memory of the partition is still right. May be called
+        again at any time while the partition is ours; what an earlier call would still have given is dropped.
         """
         ...
 
