@@ -1,0 +1,157 @@
+"""The house stays in order: sizes, one decision table, no paths of one machine, nothing put off."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sagakit
+
+ROOT = Path(__file__).parent.parent
+
+LINES_MAX = {"sagakit/core": 3000, "sagakit/orchestrator": 1500}
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 70
+
+# Everything that `import sagakit` promises. A name that goes in here stays; one that leaves breaks users.
+PUBLIC_NAMES: list[str] = []
+
+# The system paths that containers have wherever they run are nobody's own; these directories are some machine's.
+MACHINE_PATH = re.compile(r"(?<![\w.~}-])/(?:work|root|home|Users|tmp|opt)/\w")
+PUT_OFF = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
+
+
+@functools.cache
+def tracked_files() -> list[Path]:
+    """What belongs to the project: the files that git knows, and the new ones that it would not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def python_files(*folders: str) -> list[Path]:
+    """The project's Python files under these folders."""
+    roots = [ROOT / folder for folder in folders]
+    return [
+        path for path in tracked_files() if path.suffix == ".py" and any(path.is_relative_to(root) for root in roots)
+    ]
+
+
+def text_lines() -> Iterator[tuple[str, str]]:
+    """Each line of each file written by hand, with where it stands."""
+    for path in tracked_files():
+        if path.name == "uv.lock":
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="ignore").splitlines(), start=1):
+            yield f"{path.relative_to(ROOT)}:{number}", line
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def nodes(*folders: str) -> Iterator[tuple[str, ast.AST]]:
+    """Each syntax node under these folders, with where it stands."""
+    for path in python_files(*folders):
+        for node in ast.walk(parsed(path)):
+            yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", node
+
+
+def line_count(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(("folder", "lines_max"), LINES_MAX.items())
+def test_the_engine_stays_small(folder: str, lines_max: int) -> None:
+    files = python_files(folder)
+    assert files, f"no Python file under {folder}: has it moved?"
+    assert sum(map(line_count, files)) <= lines_max
+
+
+def test_no_file_is_too_long() -> None:
+    files = python_files("sagakit", "services", "tests")
+    too_long = {str(path.relative_to(ROOT)): count for path in files if (count := line_count(path)) > FILE_LINES_MAX}
+    assert too_long == {}, f"longer than {FILE_LINES_MAX} lines; what are its two subjects?"
+
+
+def test_no_function_is_too_long() -> None:
+    too_long = {
+        f"{where} {node.name}": count
+        for where, node in nodes("sagakit", "services", "tests")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (count := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
+    }
+    assert too_long == {}, f"longer than {FUNCTION_LINES_MAX} lines"
+
+
+def test_events_are_told_apart_in_one_place() -> None:
+    """What an event does is decided by one `match`; a second one would be a second opinion."""
+    places = [
+        where
+        for where, node in nodes("sagakit", "services")
+        if isinstance(node, ast.Match) and isinstance(node.subject, ast.Name) and node.subject.id == "event"
+    ]
+    assert [place.partition(":")[0] for place in places] == ["sagakit/core/decide.py"], places
+
+
+def test_no_paths_of_one_machine() -> None:
+    found = [f"{where}: {line.strip()}" for where, line in text_lines() if MACHINE_PATH.search(line)]
+    assert found == []
+
+
+def test_nothing_is_put_off() -> None:
+    found = [f"{where}: {line.strip()}" for where, line in text_lines() if PUT_OFF.search(line)]
+    assert found == [], "do it, or open an issue"
+
+
+def test_tests_await_events_and_do_not_sleep() -> None:
+    sleeps = [
+        where
+        for where, node in nodes("tests")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep", "asyncio.sleep"}
+    ]
+    assert sleeps == []
+
+
+def test_package_files_hold_no_logic() -> None:
+    """An `__init__` tells what the package is and re-exports: importing one module must not run another's code."""
+    allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    logic = [
+        f"{path.relative_to(ROOT)}:{statement.lineno}"
+        for path in python_files("sagakit", "services")
+        if path.name == "__init__.py"
+        for statement in parsed(path).body
+        if not isinstance(statement, allowed) and not is_docstring(statement)
+    ]
+    assert logic == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in python_files("sagakit", "services", "tests")
+        if path.stat().st_size > 0 and ast.get_docstring(parsed(path)) is None
+    ]
+    assert silent == []
+
+
+def test_public_names_are_pinned() -> None:
+    assert sorted(getattr(sagakit, "__all__", [])) == sorted(PUBLIC_NAMES)
+    assert len(PUBLIC_NAMES) < 25
+    missing = [name for name in PUBLIC_NAMES if not hasattr(sagakit, name)]
+    assert missing == []
+
+
+def is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
