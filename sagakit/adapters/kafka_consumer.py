@@ -1,0 +1,226 @@
+"""The group consumer: what is assigned, what of it runs, and how far it was committed.
+
+All calls come from one thread (the client makes other threads wait for a whole poll). Rebalance call-backs run inside
+`poll` only, and only collect changes.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from sagakit.adapters.client_properties import ClientProperties, Property, make_consumer
+from sagakit.adapters.kafka_records import client_partition, error_of, port_partitions, to_records
+from sagakit.failpoints import failpoint
+from sagakit.ports.log import Assigned, Change, LogUnavailableError, OffsetLost, Record, Revoked, TopicPartition
+
+_logger = logging.getLogger(__name__)
+
+_DEFAULTS: Final = {
+    # How long a newly resumed partition waits for the fetch that is under way without it.
+    "fetch.wait.max.ms": 100,
+    # How soon fetching goes on after a full local queue was drained: 1 s by default.
+    "fetch.queue.backoff.ms": 10,
+    "queued.min.messages": 10_000,
+}
+
+_CLASSIC: Final[dict[str, Property]] = {"partition.assignment.strategy": "cooperative-sticky"}
+# Takeover must come before the dead member's transaction times out (10 s), or fencing it buys nothing.
+_CLASSIC_DEFAULTS: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
+
+_AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+
+def offset_reader_properties(properties: ClientProperties, group: str) -> dict[str, Property]:
+    """A consumer that only asks for committed offsets of `group` and never joins it."""
+    return properties.consumer(
+        defaults={},
+        fixed={
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+        },
+    )
+
+
+class GroupConsumer:
+    """A member of the consumer group. Partitions are assigned paused, and run from `start` on."""
+
+    def __init__(self, properties: ClientProperties, group: str, batch_records_max: int) -> None:
+        classic = properties.group_protocol == "classic"
+        self._consumer: Consumer = make_consumer(
+            {
+                **properties.consumer(
+                    defaults={**_DEFAULTS, **(_CLASSIC_DEFAULTS if classic else {})},
+                    fixed={
+                        "group.id": group,
+                        "enable.auto.commit": False,
+                        "enable.auto.offset.store": False,
+                        "auto.offset.reset": "error",
+                        "isolation.level": "read_committed",
+                        **(_CLASSIC if classic else {}),
+                    },
+                ),
+                "logger": _logger,
+            }
+        )
+        self._batch_records_max = batch_records_max
+        self._owned: set[TopicPartition] = set()
+        self._next: dict[TopicPartition, int] = {}  # running partitions: the next offset, as last committed
+        self._seeking: set[TopicPartition] = set()  # running, but the client could not seek yet
+        self._changes: list[Change] = []
+        self._failure: LogUnavailableError | None = None
+
+    @property
+    def owned(self) -> Collection[TopicPartition]:
+        """The partitions that are assigned to this member."""
+        return self._owned
+
+    def next_offset(self, partition: TopicPartition) -> int | None:
+        """The committed next offset of a partition that runs; None if it does not."""
+        return self._next.get(partition)
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        """Join the group for these topics, in place of those before."""
+        self._consumer.subscribe(
+            sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, timeout_s: float) -> tuple[list[Change], list[Record]]:
+        """Wait for a first record, then take what is local; changes come before records.
+
+        Raises:
+            LogUnavailableError: if the broker refuses this member, for good or for lack of rights.
+        """
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        for partition in [one for one in self._seeking if self._seek(one)]:
+            self._seeking.discard(partition)
+        messages: list[Message] = []
+        if (first := self._consumer.poll(min(timeout_s, 0.01) if self._seeking else timeout_s)) is not None:
+            messages = self._consumer.consume(self._batch_records_max - 1, 0)
+            messages.insert(0, first)
+        errors: list[Message] = []
+        records = to_records(messages, errors)
+        for error in errors:
+            self._note(error)
+        changes, self._changes = self._changes, []
+        if changes:  # a partition may have gone while its records were being taken
+            records = [one for one in records if (one.topic, one.partition) in self._next]
+        return changes, records
+
+    def start(self, partition: TopicPartition, next_offset: int) -> None:
+        """Let an assigned partition run, from `next_offset` on."""
+        self._next[partition] = next_offset
+        if not self._seek(partition):
+            self._seeking.add(partition)
+
+    def stop(self, partitions: Collection[TopicPartition]) -> None:
+        """Hold partitions: nothing of them is delivered until `start`."""
+        running = [one for one in partitions if one in self._next]
+        if running:
+            self._consumer.pause([client_partition(one) for one in running])
+        for partition in running:
+            del self._next[partition]
+            self._seeking.discard(partition)
+
+    def stop_all(self) -> None:
+        """Hold every partition."""
+        self.stop(tuple(self._next))
+
+    def rewind(self) -> None:
+        """Go back, in every partition, to what was last committed."""
+        for partition, position in self.positions(self._next).items():
+            if position != self._next[partition] and not self._seek(partition):
+                self._seeking.add(partition)
+
+    def committed(self, partition: TopicPartition, next_offset: int) -> None:
+        """Note that a transaction committed this next offset."""
+        if partition in self._next:
+            self._next[partition] = next_offset
+
+    def positions(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record that `poll` gave, of the partitions that run."""
+        running = [one for one in partitions if one in self._next]
+        positions = self._consumer.position([client_partition(one) for one in running]) if running else []
+        return {
+            one: position.offset if position.offset >= 0 else self._next[one]
+            for one, position in zip(running, positions, strict=True)
+        }
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group knows this member: a commit without a member id would not be fenced at all."""
+        return bool(self._consumer.memberid())
+
+    def group_metadata(self) -> object:
+        """The member's identity and generation of this moment."""
+        return self._consumer.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _seek(self, partition: TopicPartition) -> bool:
+        """Seek to the committed next offset and let the partition run; False if the client is not ready for it yet."""
+        try:
+            self._consumer.seek(client_partition(partition, self._next[partition]))
+        except KafkaException as exception:
+            if error_of(exception).code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._TIMED_OUT):
+                return False
+            raise
+        self._consumer.resume([client_partition(partition)])
+        return True
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
+        assigned = port_partitions(partitions)
+        # An explicit placeholder: asking for committed offsets here would wait for all partitions of the assignment,
+        # if one of them has a transaction open. The end, since it is always in range and nothing would be read there.
+        placed = [client_partition(one, confluent_kafka.OFFSET_END) for one in assigned]
+        consumer.incremental_assign(placed)
+        if placed:
+            consumer.pause(placed)
+        self._owned.update(assigned)
+        self._changes.extend(Assigned(partition=one) for one in assigned)
+        failpoint("orchestrator.in-rebalance", "assigned")
+
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
+        self._forget(port_partitions(partitions))
+        consumer.incremental_unassign(list(partitions))
+        failpoint("orchestrator.in-rebalance", "revoked")
+
+    def _on_lost(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
+        _logger.warning("the group has dropped this member; its partitions are others' by now")
+        self._on_revoke(consumer, partitions)
+
+    def _forget(self, revoked: Sequence[TopicPartition]) -> None:
+        for partition in revoked:
+            self._owned.discard(partition)
+            self._next.pop(partition, None)
+            self._seeking.discard(partition)
+        self._changes.extend(Revoked(partition=one) for one in revoked)
+
+    def _note(self, message: Message) -> None:
+        error, topic, number = message.error(), message.topic(), message.partition()
+        if error is None:
+            return
+        partition = TopicPartition(topic, number) if topic is not None and number is not None else None
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            if partition is not None and partition in self._next:
+                committed, log_start = self._next[partition], self._log_start(partition)
+                self.stop([partition])
+                self._changes.append(OffsetLost(partition=partition, committed=committed, log_start=log_start))
+        elif error.fatal():
+            self._failure = LogUnavailableError(f"the group refuses this member for good: {error.str()}", fatal=True)
+        elif error.code() in _AUTHORIZATION:
+            self._failure = LogUnavailableError(f"{error.str()}. Grant the rights that `sagakit doctor` prints.")
+        else:
+            _logger.warning("Kafka reports: %s", error.str())
+
+    def _log_start(self, partition: TopicPartition) -> int:
+        low: int = self._consumer.get_watermark_offsets(client_partition(partition), timeout=10)[0]
+        return low

@@ -1,0 +1,263 @@
+"""One transaction per cycle: what is written, the offsets, and what each kind of error means for the outcome.
+
+Errors are read by their flags alone: fatal (this producer is finished and the outcome unknown), abortable, and
+retriable (repeat the call). No flag counts as fatal (librdkafka, INTRODUCTION.md, "Transactional producer API").
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from sagakit.adapters.client_properties import ClientProperties, Property, make_producer
+from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER, error_of
+from sagakit.failpoints import failpoint
+from sagakit.ports.log import Aborted, Committed, LogUnavailableError, Outcome, Outgoing, Unknown
+
+_logger = logging.getLogger(__name__)
+
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+"""A dead producer's transaction stalls its readers at most this long. Nothing slow runs while one is open."""
+
+_DEFAULTS: Final[dict[str, Property]] = {
+    "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+    # Below the transaction's own: a record that cannot be delivered makes the transaction abort, not time out (fatal).
+    "message.timeout.ms": 9_000,
+    # The same for a topic that is not there: 30 s by default.
+    "topic.metadata.propagation.max.ms": 4_000,
+    # A cycle is one burst; it fills batches by itself and an idle cycle waits for nothing.
+    "linger.ms": 0,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 1_048_576,
+}
+
+_QUEUE_FULL_WAIT_S: Final = 1.0
+_GIVE_UP_S: Final = 60.0
+_INIT_TIMEOUT_S: Final = 10.0
+_FENCES_MAX: Final = 3
+_FENCES_WINDOW_S: Final = 30.0
+
+_REFUSED: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+"""Delivery errors that lie in the record or its topic: trying it again would fail again."""
+
+
+class _CycleFailedError(Exception):
+    """Staging failed before the commit; the transaction is to be aborted."""
+
+    def __init__(self, reason: str, culprit: int | None = None) -> None:
+        super().__init__(reason)
+        self.culprit = culprit
+
+
+class TransactionalProducer:
+    """A producer with one transactional id, made anew after a fatal error.
+
+    Raises:
+        LogUnavailableError: if the broker does not answer within 30 s; fatal if it refuses the id.
+    """
+
+    def __init__(self, properties: ClientProperties, transactional_id: str, state_topics: frozenset[str]) -> None:
+        self._properties = properties.producer(
+            defaults=_DEFAULTS,
+            fixed={
+                "transactional.id": transactional_id,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "delivery.report.only.error": True,
+            },
+        )
+        self._transactional_id = transactional_id
+        self._state_topics = state_topics
+        self._id_header = (TRANSACTIONAL_ID_HEADER, transactional_id.encode())
+        self._failed: list[Message] = []
+        self._fences: list[float] = []
+        self._producer: Producer | None = None
+        for _ in range(3):
+            if self.settle():
+                return
+        raise LogUnavailableError(
+            f"Kafka at {self._properties.get('bootstrap.servers')} did not answer within {3 * _INIT_TIMEOUT_S:.0f} s; "
+            "check that it runs and that the address, TLS and SASL properties are right."
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is a producer, and so no transaction of an earlier one whose outcome is open."""
+        return self._producer is not None
+
+    def settle(self) -> bool:
+        """Make a producer if there is none, which ends what an earlier one left open; False if the broker is silent.
+
+        Raises:
+            LogUnavailableError: fatal, if the broker refuses the transactional id.
+        """
+        if self._producer is not None:
+            return True
+        producer = make_producer({**self._properties, "on_delivery": self._delivery_failed, "logger": _logger})
+        try:
+            producer.init_transactions(_INIT_TIMEOUT_S)
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.retriable():
+                _logger.warning("the transactional producer cannot begin yet: %s", error.str())
+                return False
+            raise LogUnavailableError(
+                f"The broker refuses the transactional id {self._transactional_id}: {error.str()}. Check the ACLs of "
+                "transactional ids and that no other process uses this id.",
+                fatal=True,
+            ) from exception
+        self._producer = producer
+        return True
+
+    def write(
+        self,
+        records: Sequence[Outgoing],
+        offsets: list[confluent_kafka.TopicPartition],
+        group_metadata: Callable[[], object],
+    ) -> Outcome:
+        """Write `records` and `offsets` in one transaction."""
+        producer = self._producer
+        if producer is None:
+            return Aborted(reason="the broker has not answered since the last transaction's outcome was lost")
+        self._failed.clear()
+        began = time.monotonic()
+        try:
+            try:
+                _repeat(producer.begin_transaction)
+                self._produce(producer, records)
+                failpoint("orchestrator.transaction-open")
+                _repeat(lambda: producer.send_offsets_to_transaction(offsets, group_metadata()))
+                failpoint("orchestrator.before-commit")
+            except _CycleFailedError as failure:
+                return self._abort(producer, records, str(failure), failure.culprit)
+            except KafkaException as exception:
+                error = error_of(exception)
+                if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
+                    raise
+                return self._abort(producer, records, error.str())
+            try:
+                _repeat(producer.commit_transaction)
+            except KafkaException as exception:
+                if not error_of(exception).txn_requires_abort() or error_of(exception).fatal():
+                    raise
+                return self._abort(producer, records, error_of(exception).str())
+        except KafkaException as exception:
+            return self._lost(error_of(exception), time.monotonic() - began)
+        failpoint("orchestrator.after-commit")
+        return Committed()
+
+    def close(self) -> None:
+        """Release the producer."""
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+    def _produce(self, producer: Producer, records: Sequence[Outgoing]) -> None:
+        produce = producer.produce
+        state_topics, id_header = self._state_topics, self._id_header
+        done = 0
+        try:
+            for topic, partition, key, value, given in records:
+                headers: Any = given if type(given) is list else list(given)  # the client takes no other sequence
+                if topic in state_topics:
+                    headers = [*headers, id_header]
+                try:
+                    produce(topic, value, key, -1 if partition is None else partition, headers=headers)
+                except BufferError:
+                    producer.poll(_QUEUE_FULL_WAIT_S)
+                    produce(topic, value, key, -1 if partition is None else partition, headers=headers)
+                done += 1
+        except BufferError as error:
+            raise _CycleFailedError(f"the producer's queue stayed full for {_QUEUE_FULL_WAIT_S} s: {error}") from error
+        except (KafkaException, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, KafkaException) and error_of(error).fatal():
+                raise
+            culprit = done if not isinstance(error, KafkaException) or error_of(error).code() in _REFUSED else None
+            topic = records[done].topic
+            raise _CycleFailedError(f"a record for {topic} cannot be produced: {error}", culprit) from error
+
+    def _abort(
+        self, producer: Producer, records: Sequence[Outgoing], reason: str, culprit: int | None = None
+    ) -> Outcome:
+        _repeat(producer.abort_transaction)
+        producer.poll(0)
+        if culprit is None and (refused := self._refused()) is not None:
+            culprit = _index_of(refused, records)
+            error = refused.error()
+            reason = f"the broker refuses a record for {refused.topic()}: {error.str() if error else reason}"
+        return Aborted(reason=reason, culprit=culprit)
+
+    def _refused(self) -> Message | None:
+        """The record that the broker refuses, by the delivery reports; None if there is none.
+
+        A batch that is too large is refused as a whole and all its records are reported: then it is the largest one.
+        """
+        refused = [one for one in self._failed if (error := one.error()) is not None and error.code() in _REFUSED]
+        return max(refused, key=len, default=None)
+
+    def _delivery_failed(self, _error: KafkaError, message: Message) -> None:
+        self._failed.append(message)
+
+    def _lost(self, error: KafkaError, lasted_s: float) -> Unknown:
+        """After a fatal error: a new producer with the same id, which settles what the old one left.
+
+        Raises:
+            LogUnavailableError: fatal, if it was fenced again and again: another process uses the same id.
+        """
+        now = time.monotonic()
+        # A transaction that outlived its timeout ends in the same error as a real fence; only quick ones count.
+        if error.code() == KafkaError._FENCED and lasted_s * 1000 < TRANSACTION_TIMEOUT_MS * 0.8:
+            self._fences = [at for at in self._fences if now - at < _FENCES_WINDOW_S] + [now]
+            if len(self._fences) >= _FENCES_MAX:
+                raise LogUnavailableError(
+                    f"Fenced {len(self._fences)} times within {_FENCES_WINDOW_S:.0f} s: two instances use the "
+                    f"transactional id {self._transactional_id}. Give each instance a name of its own.",
+                    fatal=True,
+                )
+        _logger.warning("the transaction's outcome is unknown: %s", error.str())
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+        self.settle()
+        return Unknown(reason=error.str())
+
+
+def _repeat(call: Callable[[], None]) -> None:
+    """Call again as long as the error says that this is right, and gives up after a minute."""
+    give_up_at = time.monotonic() + _GIVE_UP_S
+    while True:
+        try:
+            return call()
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.fatal() or error.txn_requires_abort() or not error.retriable() or time.monotonic() > give_up_at:
+                raise
+            _logger.warning("a transaction call is repeated: %s", error.str())
+
+
+def _index_of(message: Message, records: Sequence[Outgoing]) -> int | None:
+    topic, key, value = message.topic(), message.key(), message.value()
+    for index, record in enumerate(records):
+        if record.topic == topic and record.key == key and record.value == value:
+            return index
+    return None
