@@ -2,17 +2,19 @@
 
 Inert unless the environment arms them:
 
-- `SAGAKIT_FAILPOINTS` holds entries separated by `;`. An entry is `<point>=<action>@<probability>`, followed by options,
-  each after a `:`. The action is `kill` (SIGKILL) or `stop` (SIGSTOP). Options: a number is the seed; `after=<passes>` lets
-  that many passes of the point go by in each process first (warm-up); `limit=<times>` is how often the point acts at most,
-  over all processes that share the log. The entry `limit=<times>` bounds all points together.
+- `SAGAKIT_FAILPOINTS` holds entries separated by `;`. An entry is `<point>=<action>@<probability>`, followed by
+  options, each after a `:`. The action is `kill` (SIGKILL) or `stop` (SIGSTOP). Options: a number is the seed;
+  `after=<passes>` lets that many passes of the point go by in each process first (warm-up); `limit=<times>` is how
+  often the point acts at most, over all processes that share the log. The entry `limit=<times>` bounds all points
+  together.
 - `SAGAKIT_FAILPOINT_LOG` names the file that gets one JSON line, forced to disk, before each action. Needed for limits.
 - `SAGAKIT_FAILPOINT_WHO` is the name that this process goes by in the log (default: its command line).
 
-Example: `SAGAKIT_FAILPOINTS="limit=20;participant.in-handler=kill@0.01:7:after=50:limit=5;orchestrator.in-restore=stop@1:1"`.
+Example:
+`SAGAKIT_FAILPOINTS="limit=20;participant.in-handler=kill@0.01:7:after=50:limit=5;orchestrator.in-restore=stop@1:1"`.
 
-The same seed gives the same passes, as long as the log holds the same number of actions of the point: a restarted process
-draws differently from the one that died.
+The same seed gives the same passes, as long as the log holds the same number of actions of the point: a restarted
+process draws differently from the one that died.
 """
 
 import fcntl
@@ -31,6 +33,7 @@ from typing import Final
 POINTS: Final = frozenset(
     {
         "participant.in-handler",
+        "participant.in-local-transaction",
         "participant.between-effect-and-reply",
         "participant.after-reply",
         "orchestrator.transaction-open",
@@ -163,7 +166,9 @@ def arm(environment: Mapping[str, str]) -> None:
         rules[rule.point] = rule
     limited = total_limit is not None or any(rule.limit is not None for rule in rules.values())
     if limited and log is None:
-        raise FailpointError("SAGAKIT_FAILPOINTS has a limit, which is counted in the log: set SAGAKIT_FAILPOINT_LOG too")
+        raise FailpointError(
+            "SAGAKIT_FAILPOINTS has a limit, and limits are counted in the log: set SAGAKIT_FAILPOINT_LOG"
+        )
     _armed.clear()
     _armed.update({point: _Armed(rule, total_limit=total_limit, log=log, who=who) for point, rule in rules.items()})
 
@@ -185,7 +190,8 @@ def _parse(entry: str) -> _Rule:
     head, *options = rest.split(":")
     action, at, probability_text = head.partition("@")
     if point not in POINTS:
-        raise FailpointError(f"SAGAKIT_FAILPOINTS: no point {point!r} in {entry!r}; there are {', '.join(sorted(POINTS))}")
+        known = ", ".join(sorted(POINTS))
+        raise FailpointError(f"SAGAKIT_FAILPOINTS: no point {point!r} in {entry!r}; there are {known}")
     if action not in _ACTIONS:
         raise FailpointError(f"SAGAKIT_FAILPOINTS: no action {action!r} in {entry!r}; there are {', '.join(_ACTIONS)}")
     try:

@@ -1,11 +1,12 @@
-"""Which records are in work, in what order they may run, and how far offsets may be committed. Pure: no threads, no Kafka.
+"""Which records are in work, in what order they may run, and how far offsets may be committed. Pure: no threads, no
+Kafka.
 
 A record goes through three states. *Waiting*: an earlier record of the same key is still in its handler. *Running*: its
 handler runs. *Handled*: the handler has ended but the reply's delivery report is outstanding. Then it is finished, and
 offsets are committed only below the oldest record of the partition that is not.
 
-Each assignment of a partition has an *epoch*. What ends after its assignment has ended commits nothing: the partition may
-be another instance's by then, and a plain commit would move the group back.
+Each assignment of a partition has an *epoch*. What ends after its assignment has ended commits nothing: the partition
+may be another instance's by then, and a plain commit would move the group back.
 """
 
 from collections import deque
@@ -62,8 +63,8 @@ class _Assignment(Generic[Item]):
 class Worklist(Generic[Item]):
     """The records in work of one consumer.
 
-    `limit` bounds the records in work altogether. A partition with `partition_limit` of them is to be paused until half are
-    done, so that one slow handler neither fills memory nor starves the other partitions.
+    `limit` bounds the records in work altogether. A partition with `partition_limit` of them is to be paused until
+    half are done, so that one slow handler neither fills memory nor starves the other partitions.
     """
 
     def __init__(self, *, limit: int, partition_limit: int) -> None:
@@ -99,8 +100,8 @@ class Worklist(Generic[Item]):
     def admit(self, partition: TopicPartition, offset: int, key: bytes | None, item: Item) -> Ticket[Item] | None:
         """Take a record in. The ticket is given back if the record may run now; else it comes from `handled` later.
 
-        Records of one key run one after the other; records without a key wait for nobody. A record of a partition that is
-        not ours, or one that was taken in already, is not taken in again: whoever owns the partition gets it.
+        Records of one key run one after the other; records without a key wait for nobody. A record of a partition
+        that is not ours, or one that was taken in already, is not taken in again: whoever owns the partition gets it.
         """
         assignment = self._assignments.get(partition)
         if assignment is None or assignment.withdrawn or offset < assignment.next_offset:
@@ -126,7 +127,7 @@ class Worklist(Generic[Item]):
         return self._next_of_lane(ticket)
 
     def finished(self, ticket: Ticket[Item]) -> bool:
-        """All that `ticket` had to send is delivered. False if its assignment is over, so that it counts for nothing."""
+        """All that `ticket` had to send is delivered. False if its assignment is over: it counts for nothing."""
         self._handled.discard(ticket)
         if not self._is_current(ticket):
             return False
@@ -143,7 +144,7 @@ class Worklist(Generic[Item]):
         return self._next_of_lane(ticket)
 
     def withdraw(self, partitions: Iterable[TopicPartition]) -> int:
-        """Take in nothing more of `partitions` and forget their waiting records; what runs goes on. Gives how many waited."""
+        """Take in no more of `partitions`, forget what waits; what runs goes on. Gives how many waited."""
         leaving = set(partitions)
         for partition in leaving & self._assignments.keys():
             self._assignments[partition].withdrawn = True
@@ -178,7 +179,8 @@ class Worklist(Generic[Item]):
         return {
             partition: position
             for partition, assignment in self._assignments.items()
-            if (partitions is None or partition in partitions) and (position := assignment.position) != assignment.committed
+            if partitions is None or partition in partitions
+            if (position := assignment.position) != assignment.committed
         }
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -1,8 +1,8 @@
 """The port between a participant and Kafka: a consumer of commands and events, and a producer of replies.
 
-Unlike `TransactionalLog` there is no transaction in it: a reply may be sent twice (the orchestrator matches command ids), and
-a rebalance must wait for handlers that run. So what happens to an assignment arrives through a listener, called inside
-`poll` and `close` and on their thread, and the partition leaves only when the call returns.
+Unlike `TransactionalLog` there is no transaction in it: a reply may be sent twice (the orchestrator matches command
+ids), and a rebalance must wait for handlers that run. So what happens to an assignment arrives through a listener,
+called inside `poll` and `close` and on their thread, and the partition leaves only when the call returns.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -54,8 +54,8 @@ class AssignmentListener(Protocol):
     def offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
         """Records of this partition were deleted before anyone handled them, so it stands still.
 
-        The committed offset lies below the log's start, or vanished (None) although the group had begun with this topic. An
-        operator decides where to go on: set the group's offset and restart.
+        The committed offset lies below the log's start, or vanished (None) although the group had begun with this
+        topic. An operator decides where to go on: set the group's offset and restart.
         """
         ...
 
@@ -89,18 +89,19 @@ class Messages(Protocol):
         ...
 
     def flush(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for the delivery of all that was sent, serving delivery reports. Allowed in a listener."""
+        """Wait up to `timeout_s` for the delivery of all that was sent. Allowed in a listener."""
         ...
 
     def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> bool:
-        """Commit next offsets of partitions that are ours. False if it is known to have failed; they can be tried again.
+        """Commit next offsets of partitions that are ours. False if it is known to have failed; they can be tried
+        again.
 
         Without `wait` it is only begun, and a failure is told to the listener.
         """
         ...
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Fetch nothing of exactly these partitions from now on; those that were paused before and are not here go on."""
+        """Fetch nothing of exactly these partitions from now on; others that were paused go on."""
         ...
 
     def close(self) -> None:

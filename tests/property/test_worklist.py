@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from sagakit.participants.worklist import Ticket, Worklist
 from sagakit.ports.log import TopicPartition
 
-PARTITIONS = [TopicPartition("commands", number) for number in range(3)]
+PARTITIONS = [TopicPartition("commands", number) for number in range(2)]
 KEYS = [b"a", b"b", None]
 
 
@@ -64,7 +64,9 @@ class WorklistMachine(RuleBasedStateMachine):
         gap=st.integers(0, 2),
         key=st.sampled_from(KEYS),
     )
-    def arrive(self, partition: TopicPartition, gap: int, key: bytes | None) -> Ticket[int] | MultipleResults[Ticket[int]]:
+    def arrive(
+        self, partition: TopicPartition, gap: int, key: bytes | None
+    ) -> Ticket[int] | MultipleResults[Ticket[int]]:
         owned = self.owned.get(partition)
         offset = gap if owned is None else owned.next_offset + gap
         ticket = self.work.admit(partition, offset, key, offset)
@@ -109,6 +111,11 @@ class WorklistMachine(RuleBasedStateMachine):
     def drop(self, partition: TopicPartition) -> None:
         self.work.drop([partition])
         self.owned.pop(partition, None)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def leave_and_return(self, partition: TopicPartition) -> None:
+        self.drop(partition)
+        self.assign(partition, self.committed.get(partition, 0))
 
     @rule()
     def commit(self) -> None:

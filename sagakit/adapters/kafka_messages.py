@@ -1,0 +1,351 @@
+"""`Messages` over confluent-kafka: what a participant reads and sends on a real Kafka, and on the mock of the demo.
+
+Where a partition begins is never left to `auto.offset.reset`. A partition is assigned at a placeholder and paused; then
+the committed offset is asked for and compared with the log, and only then are records delivered:
+
+- the group has no offset for any partition of the topic: it is new to the topic, and begins everywhere at its start.
+  That is committed for all partitions at once, before any record is delivered, so that "no offset" keeps its meaning;
+- a committed offset within the log: from there on;
+- none, and the log still has its first record: from there (nothing can have been deleted unhandled);
+- anything else means that records were deleted unhandled: the partition stands still and the listener is told.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, cast
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from sagakit.adapters.client_properties import ClientProperties, Property, make_consumer, make_producer
+from sagakit.ports.log import Outgoing, Record, TopicPartition
+from sagakit.ports.messages import (
+    AssignmentListener,
+    Delivery,
+    DeliveryFailure,
+    MessagesUnavailableError,
+    Undelivered,
+)
+
+_logger: Final = logging.getLogger(__name__)
+
+_REQUEST_TIMEOUT_S: Final = 5.0
+
+_TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_REFUSED: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG,
+    }
+)
+_HOPELESS: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.UNSUPPORTED_ASSIGNOR,
+        KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+    }
+)
+
+
+def starting_offset(committed: int | None, log_start: int, log_end: int) -> int | None:
+    """Where a partition of a group that is not new begins; None if records were deleted before anyone handled them."""
+    if committed is None:
+        return 0 if log_start == 0 else None
+    return committed if log_start <= committed <= log_end else None
+
+
+class KafkaMessages:
+    """A consumer and an idempotent, non-transactional producer. See the port for the contract."""
+
+    def __init__(
+        self,
+        *,
+        properties: ClientProperties,
+        bootstrap_servers: str,
+        group: str,
+        topics: Collection[str],
+        listener: AssignmentListener,
+        client_id: str = "",
+    ) -> None:
+        """Connect and join `group` for `topics`; records come from the first `poll` on.
+
+        Raises:
+            ClientPropertyError: if librdkafka refuses a property.
+        """
+        self._listener = listener
+        self._owned: set[TopicPartition] = set()  # delivering, or paused by the caller
+        self._pending: set[TopicPartition] = set()  # assigned; where to begin is not known yet
+        self._paused: set[TopicPartition] = set()
+        self._held: list[Record] = []
+        self._failure: str | None = None
+        common: dict[str, Property] = {
+            "bootstrap.servers": bootstrap_servers,
+            "client.id": client_id or f"sagakit-{group}",
+        }
+        consumer_defaults: dict[str, Property] = {
+            # The local queue is thrown away when a partition is paused: keep little in it, and refill it at once.
+            "queued.min.messages": 2_000,
+            "fetch.queue.backoff.ms": 10,
+        }
+        fixed: dict[str, Property] = common | {
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+        if properties.group_protocol == "classic":  # else the broker's group configuration says these
+            consumer_defaults |= {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
+        else:
+            del fixed["partition.assignment.strategy"]
+        self._consumer: Consumer = make_consumer(
+            properties.consumer(defaults=consumer_defaults, fixed=fixed)
+            | {"on_commit": self._on_commit, "error_cb": self._on_error, "logger": _logger}
+        )
+        self._producer = make_producer(
+            properties.producer(
+                defaults={"linger.ms": 0, "compression.type": "lz4"},
+                fixed=common | {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"},
+            )
+            | {"error_cb": self._on_error, "logger": _logger}
+        )
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, timeout_s: float, limit: int) -> Sequence[Record]:
+        """See `Messages.poll`."""
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise MessagesUnavailableError(self._failure)
+        if self._pending:
+            self._begin_partitions()
+        if limit > 0 and self._held:
+            records, self._held = self._held, []
+            return records
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            self._producer.poll(0)
+            return ()
+        messages = [message]
+        if limit > 1:
+            messages += self._consumer.consume(limit - 1, 0)
+        records = [record for one in messages if (record := self._record(one)) is not None]
+        self._producer.poll(0)
+        if limit == 0:  # a partition that has just begun: the caller will have paused it by the next call
+            self._held += records
+            return ()
+        return records
+
+    def send(self, record: Outgoing, delivery: Delivery) -> DeliveryFailure | None:
+        """See `Messages.send`."""
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            delivery(None if error is None else self._classify(error))
+
+        try:
+            self._producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                partition=-1 if record.partition is None else record.partition,
+                headers=list(record.headers),
+                on_delivery=on_delivery,
+            )
+        except BufferError:
+            return DeliveryFailure(kind=Undelivered.LATER, reason="the local queue of the producer is full")
+        except KafkaException as failure:
+            return self._classify(failure.args[0])
+        return None
+
+    def flush(self, timeout_s: float) -> None:
+        """See `Messages.flush`."""
+        self._producer.flush(timeout_s)
+
+    def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> bool:
+        """See `Messages.commit`."""
+        positions = [KafkaPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        try:
+            if not wait:
+                self._consumer.commit(offsets=positions, asynchronous=True)
+                return True
+            outcome = self._consumer.commit(offsets=positions, asynchronous=False)
+        except KafkaException as failure:
+            _logger.warning("offsets %s were not committed: %s", _text(offsets), failure.args[0].str())
+            return False
+        refused = [position for position in outcome if position.error is not None]
+        for position in refused:
+            _logger.warning(
+                "the offset of %s[%s] was not committed: %s", position.topic, position.partition, position.error
+            )
+        return not refused
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Messages.pause`."""
+        wanted = self._owned.intersection(partitions)
+        if wanted == self._paused:
+            return
+        if leaving := wanted - self._paused:
+            self._consumer.pause([KafkaPartition(one.topic, one.partition) for one in leaving])
+        if returning := self._paused - wanted:
+            self._consumer.resume([KafkaPartition(one.topic, one.partition) for one in returning])
+        self._paused = wanted
+
+    def close(self) -> None:
+        """See `Messages.close`."""
+        self._consumer.close()
+        self._producer.flush(_REQUEST_TIMEOUT_S)
+        self._producer.close()
+
+    def _record(self, message: Message) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._on_message_error(error, message)
+            return None
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or partition is None or offset is None:  # a message without an error has them: for the types
+            return None
+        if TopicPartition(topic, partition) not in self._owned:
+            return None
+        headers = cast(list[tuple[str, bytes | None]] | None, message.headers())
+        return Record(
+            topic,
+            partition,
+            offset,
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            [(name, value or b"") for name, value in headers or ()],
+        )
+
+    def _on_message_error(self, error: KafkaError, message: Message) -> None:
+        topic, number = message.topic(), message.partition()
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None and number is not None:
+            partition = TopicPartition(topic, number)
+            if partition in self._owned:
+                self._stand_still(partition, message.offset(), self._log_range(partition)[0])
+            return
+        self._on_error(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Client-wide errors: librdkafka goes on by itself after all but these."""
+        if error.fatal() or error.code() in _HOPELESS:
+            self._failure = f"the Kafka client cannot go on: {error.str()}"
+            _logger.error("%s", self._failure)
+        else:
+            _logger.warning("Kafka: %s", error.str())
+
+    def _on_commit(self, error: KafkaError | None, positions: Sequence[KafkaPartition]) -> None:
+        failed = [position for position in positions if (error or position.error) is not None]
+        if failed:
+            _logger.warning("offsets were not committed, and will be again: %s", error or failed[0].error)
+            self._listener.commit_failed([TopicPartition(one.topic, one.partition) for one in failed])
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
+        placeholders = [KafkaPartition(one.topic, one.partition, 0) for one in partitions]
+        consumer.incremental_assign(placeholders)
+        consumer.pause(placeholders)
+        self._pending.update(TopicPartition(one.topic, one.partition) for one in partitions)
+
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
+        self._listener.revoked(self._leaving(partitions))
+        self._forget(partitions)
+        consumer.incremental_unassign(list(partitions))
+
+    def _on_lost(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
+        self._listener.lost(self._leaving(partitions))
+        self._forget(partitions)
+        consumer.incremental_unassign(list(partitions))
+
+    def _leaving(self, partitions: Sequence[KafkaPartition]) -> set[TopicPartition]:
+        return {TopicPartition(one.topic, one.partition) for one in partitions} & self._owned
+
+    def _forget(self, partitions: Sequence[KafkaPartition]) -> None:
+        gone = {TopicPartition(one.topic, one.partition) for one in partitions}
+        self._owned -= gone
+        self._pending -= gone
+        self._paused -= gone
+        self._held = [record for record in self._held if TopicPartition(record.topic, record.partition) not in gone]
+
+    def _begin_partitions(self) -> None:
+        """Find out where newly assigned partitions begin, and begin. What the broker does not answer is asked again."""
+        try:
+            positions = self._committed(self._pending)
+            for topic in sorted({one.topic for one, offset in positions.items() if offset is None}):
+                self._begin_topic_if_new(topic)
+                positions = self._committed(self._pending)
+            for partition, committed in positions.items():
+                self._begin(partition, committed)
+        except KafkaException as failure:
+            error = failure.args[0]
+            _logger.warning("partitions %s do not begin yet: %s", _text(self._pending), error.str())
+            if error.code() in _HOPELESS:
+                self._on_error(error)
+
+    def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int | None]:
+        asked = [KafkaPartition(one.topic, one.partition) for one in sorted(partitions)]
+        positions = {}
+        for position in self._consumer.committed(asked, timeout=_REQUEST_TIMEOUT_S):
+            if position.error is not None:
+                raise KafkaException(position.error)
+            offset = None if position.offset == OFFSET_INVALID else position.offset
+            positions[TopicPartition(position.topic, position.partition)] = offset
+        return positions
+
+    def _begin_topic_if_new(self, topic: str) -> None:
+        """Commit the log's start for every partition, in one request, if the group has no offset for the topic."""
+        metadata = self._consumer.list_topics(topic, timeout=_REQUEST_TIMEOUT_S).topics[topic]
+        partitions = [TopicPartition(topic, number) for number in metadata.partitions]
+        if any(offset is not None for offset in self._committed(partitions).values()):
+            return
+        starts = [KafkaPartition(topic, one.partition, self._log_range(one)[0]) for one in partitions]
+        self._consumer.commit(offsets=starts, asynchronous=False)
+
+    def _begin(self, partition: TopicPartition, committed: int | None) -> None:
+        log_start, log_end = self._log_range(partition)
+        start = starting_offset(committed, log_start, log_end)
+        if start is None:
+            self._stand_still(partition, committed, log_start)
+            return
+        beginning = KafkaPartition(partition.topic, partition.partition, start)
+        self._consumer.seek(beginning)
+        self._consumer.resume([beginning])
+        self._pending.discard(partition)
+        self._owned.add(partition)
+        self._listener.assigned({partition: start})
+
+    def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
+        """The first offset of the log and the one after its last stable record."""
+        return self._consumer.get_watermark_offsets(
+            KafkaPartition(partition.topic, partition.partition), timeout=_REQUEST_TIMEOUT_S
+        )
+
+    def _stand_still(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
+        self._consumer.pause([KafkaPartition(partition.topic, partition.partition)])
+        self._pending.discard(partition)
+        self._owned.discard(partition)
+        self._paused.discard(partition)
+        self._listener.offset_lost(partition, committed, log_start)
+
+    def _classify(self, error: KafkaError) -> DeliveryFailure:
+        if error.fatal():
+            self._on_error(error)
+        if error.code() in _TOO_LARGE:
+            kind = Undelivered.TOO_LARGE
+        elif error.code() in _REFUSED:
+            kind = Undelivered.REFUSED
+        else:
+            kind = Undelivered.LATER
+        return DeliveryFailure(kind=kind, reason=error.str())
+
+
+def _text(partitions: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{topic}[{number}]" for topic, number in sorted(partitions))
