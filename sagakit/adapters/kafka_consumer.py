@@ -12,6 +12,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, Property, make_consumer
+from sagakit.adapters.kafka_offsets import Offsets
 from sagakit.adapters.kafka_records import client_partition, error_of, port_partitions, to_records
 from sagakit.failpoints import failpoint
 from sagakit.ports.log import Assigned, Change, LogUnavailableError, OffsetLost, Record, Revoked, TopicPartition
@@ -49,7 +50,7 @@ def offset_reader_properties(properties: ClientProperties, group: str) -> dict[s
 class GroupConsumer:
     """A member of the consumer group. Partitions are assigned paused, and run from `start` on."""
 
-    def __init__(self, properties: ClientProperties, group: str, batch_records_max: int) -> None:
+    def __init__(self, properties: ClientProperties, group: str, batch_records_max: int, offsets: Offsets) -> None:
         classic = properties.group_protocol == "classic"
         self._consumer: Consumer = make_consumer(
             {
@@ -68,10 +69,12 @@ class GroupConsumer:
             }
         )
         self._batch_records_max = batch_records_max
+        self._offsets = offsets
         self._owned: set[TopicPartition] = set()
         self._next: dict[TopicPartition, int] = {}  # running partitions: the next offset, as last committed
         self._seeking: set[TopicPartition] = set()  # running, but the client could not seek yet
         self._changes: list[Change] = []
+        self._lost: dict[TopicPartition, int] = {}  # the log no longer has this next offset; to be reported
         self._failure: LogUnavailableError | None = None
 
     @property
@@ -98,6 +101,7 @@ class GroupConsumer:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
+        self._report_lost()
         for partition in [one for one in self._seeking if self._seek(one)]:
             self._seeking.discard(partition)
         messages: list[Message] = []
@@ -115,6 +119,7 @@ class GroupConsumer:
 
     def start(self, partition: TopicPartition, next_offset: int) -> None:
         """Let an assigned partition run, from `next_offset` on."""
+        self._lost.pop(partition, None)
         self._next[partition] = next_offset
         if not self._seek(partition):
             self._seeking.add(partition)
@@ -202,7 +207,13 @@ class GroupConsumer:
             self._owned.discard(partition)
             self._next.pop(partition, None)
             self._seeking.discard(partition)
+            self._lost.pop(partition, None)
         self._changes.extend(Revoked(partition=one) for one in revoked)
+
+    def _report_lost(self) -> None:
+        for partition, start in self._offsets.starts(self._lost).items():
+            lost = OffsetLost(partition=partition, committed=self._lost.pop(partition), log_start=start)
+            self._changes.append(lost)
 
     def _note(self, message: Message) -> None:
         error, topic, number = message.error(), message.topic(), message.partition()
@@ -211,16 +222,11 @@ class GroupConsumer:
         partition = TopicPartition(topic, number) if topic is not None and number is not None else None
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             if partition is not None and partition in self._next:
-                committed, log_start = self._next[partition], self._log_start(partition)
+                self._lost[partition] = self._next[partition]
                 self.stop([partition])
-                self._changes.append(OffsetLost(partition=partition, committed=committed, log_start=log_start))
         elif error.fatal():
             self._failure = LogUnavailableError(f"the group refuses this member for good: {error.str()}", fatal=True)
         elif error.code() in _AUTHORIZATION:
             self._failure = LogUnavailableError(f"{error.str()}. Grant the rights that `sagakit doctor` prints.")
         else:
             _logger.warning("Kafka reports: %s", error.str())
-
-    def _log_start(self, partition: TopicPartition) -> int:
-        low: int = self._consumer.get_watermark_offsets(client_partition(partition), timeout=10)[0]
-        return low

@@ -60,10 +60,12 @@ class KafkaLog:
         records.
         """
         self._producer = TransactionalProducer(properties, transactional_id, frozenset(state_topics.values()))
-        self._consumer = GroupConsumer(properties, group, batch_records_max)
-        self._restorer = Restorer(properties, group, transactional_id, state_topics)
         self._offsets = Offsets(properties)
-        self._wanted: dict[TopicPartition, int | None] = {}  # restores that wait until the producer is settled
+        self._consumer = GroupConsumer(properties, group, batch_records_max, self._offsets)
+        self._restorer = Restorer(properties, group, transactional_id, state_topics, self._offsets)
+        self._wanted: dict[
+            TopicPartition, tuple[int | None, bool]
+        ] = {}  # restores that wait until the producer is settled
 
     def subscribe(self, topics: Collection[str]) -> None:
         """Consume these topics, as a member of the group, from now on (in place of what was subscribed before)."""
@@ -91,7 +93,7 @@ class KafkaLog:
             if changes or records or time.monotonic() >= end:
                 return Batch(changes=changes, records=records)
 
-    def restore(self, partition: TopicPartition, first_offset: int | None) -> None:
+    def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
         """Begin to restore an assigned partition, also one that runs; it is held until `Restored`.
 
         The offset counts as lost if it does not lie within the log; if none is committed although the partition has
@@ -104,7 +106,8 @@ class KafkaLog:
         if partition not in self._consumer.owned:
             raise ValueError(f"{partition} cannot be restored: it is not assigned to this instance")
         self._consumer.stop([partition])
-        self._wanted[partition] = first_offset
+        self._restorer.cancel(partition)
+        self._wanted[partition] = (first_offset, state)
         self._begin_wanted()
 
     def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
@@ -187,6 +190,6 @@ class KafkaLog:
     def _begin_wanted(self) -> None:
         """Begin the restores that were asked for, once no transaction of ours is open whose outcome they would miss."""
         if self._wanted and self._producer.settle():
-            for partition, first_offset in self._wanted.items():
-                self._restorer.begin(partition, first_offset)
+            for partition, (first_offset, state) in self._wanted.items():
+                self._restorer.begin(partition, first_offset, read_state=state)
             self._wanted.clear()

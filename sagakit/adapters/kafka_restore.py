@@ -52,7 +52,8 @@ class _Restore:
     """One restore; the threads own it in turn. `cancelled` is set by the loop or the reader."""
 
     partition: TopicPartition
-    state: TopicPartition | None
+    state: TopicPartition | None  # what belongs to the partition
+    read_state: bool
     first_offset: int | None
     cancelled: bool = False
     committed: int | None = None
@@ -67,12 +68,17 @@ class Restorer:
     """Restores in the background; the loop takes the changes. `begin`, `cancel`, `take`, `close`: from one thread."""
 
     def __init__(
-        self, properties: ClientProperties, group: str, transactional_id: str, state_topics: Mapping[str, str]
+        self,
+        properties: ClientProperties,
+        group: str,
+        transactional_id: str,
+        state_topics: Mapping[str, str],
+        offsets: Offsets,
     ) -> None:
         self._properties = properties
         self._group = group
         self._state_topics = dict(state_topics)
-        self._offsets = Offsets(properties)
+        self._offsets = offsets
         self._fencer = Fencer(properties, transactional_id, self._offsets)
         self._active: dict[TopicPartition, _Restore] = {}
         self._wanted: queue.SimpleQueue[_Restore | None] = queue.SimpleQueue()
@@ -87,12 +93,14 @@ class Restorer:
         """Whether a restore is under way."""
         return bool(self._active)
 
-    def begin(self, partition: TopicPartition, first_offset: int | None) -> None:
-        """Begin to restore a partition; one that is under way begins anew."""
+    def begin(self, partition: TopicPartition, first_offset: int | None, *, read_state: bool) -> None:
+        """Begin to restore a partition, with its state or only its offset; a restore under way begins anew."""
         self.cancel(partition)
         state_topic = self._state_topics.get(partition.topic)
         state = None if state_topic is None else TopicPartition(state_topic, partition.partition)
-        restore = _Restore(partition=partition, state=state, first_offset=first_offset)
+        restore = _Restore(
+            partition=partition, state=state, read_state=read_state and state is not None, first_offset=first_offset
+        )
         self._active[partition] = restore
         if not self._threads:
             self._threads = [
@@ -146,7 +154,6 @@ class Restorer:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 _logger.warning("%s did not end within %.1f s; it ends with the process", thread.name, deadline_s)
-        self._offsets.close()
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         try:
@@ -197,7 +204,7 @@ class Restorer:
         restore.next_offset = next(
             one for one in (restore.committed, restore.first_offset, restore.log_start) if one is not None
         )
-        if restore.state is None or starts[restore.state] >= ends[restore.state]:
+        if restore.state is None or not restore.read_state or starts[restore.state] >= ends[restore.state]:
             self._hand_over(restore, Restored(partition=restore.partition, next_offset=restore.next_offset))
             return True
         restore.mark, restore.position = ends[restore.state], starts[restore.state]

@@ -1,0 +1,77 @@
+"""`DefinitionLog` over the one-partition topic of definitions."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import Message
+
+from sagakit.adapters.client_properties import ClientProperties, make_consumer
+from sagakit.adapters.kafka_offsets import Offsets
+from sagakit.adapters.kafka_records import client_partition, to_records
+from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
+
+_POLL_S: Final = 0.05
+
+
+class KafkaDefinitionLog:
+    """Reads the topic from its start. To be called from one thread.
+
+    Raises:
+        ClientPropertyError: if a client property is refused.
+    """
+
+    def __init__(self, properties: ClientProperties, topic: str, *, timeout_s: float = 5.0) -> None:
+        """`timeout_s` bounds one `read_new`."""
+        self._partition = TopicPartition(topic, 0)
+        self._timeout_s = timeout_s
+        self._offsets = Offsets(properties)
+        self._consumer = make_consumer(
+            properties.consumer(
+                defaults={"fetch.wait.max.ms": 500},
+                fixed={
+                    "group.id": "sagakit.definitions",  # the client wants one; it is never joined
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "isolation.level": "read_committed",
+                },
+            )
+        )
+        self._position: int | None = None
+        self._kept: list[Record] = []  # read by a call that then failed
+
+    def read_new(self) -> Sequence[Record]:
+        """All records since the last call, up to the high watermark taken within this call.
+
+        Raises:
+            LogUnavailableError: when the end could not be reached in time; the same records come with the next call.
+        """
+        mark = self._offsets.ends([self._partition])[self._partition]
+        if self._position is None:
+            self._position = self._offsets.starts([self._partition])[self._partition]
+            self._consumer.assign([client_partition(self._partition, self._position)])
+        end = time.monotonic() + self._timeout_s
+        while self._position < mark:
+            self._read_on()
+            if self._position < mark and time.monotonic() > end:
+                raise LogUnavailableError(
+                    f"{self._partition.topic} was read to offset {self._position} of {mark} within {self._timeout_s} s; "
+                    "a transaction is open on it, or the broker is slow"
+                )
+        records, self._kept = self._kept, []
+        return records
+
+    def close(self) -> None:
+        """Release the clients."""
+        self._consumer.close()
+        self._offsets.close()
+
+    def _read_on(self) -> None:
+        errors: list[Message] = []
+        if (first := self._consumer.poll(_POLL_S)) is not None:
+            self._kept += to_records([first, *self._consumer.consume(1_000, 0)], errors)
+        position = self._consumer.position([client_partition(self._partition)])[0].offset
+        self._position = max(self._position or 0, position)
+        for message in errors:
+            if (error := message.error()) is not None and not error.retriable():
+                raise LogUnavailableError(f"{self._partition.topic} cannot be read: {error.str()}")
