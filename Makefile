@@ -30,6 +30,7 @@ check: .venv/.complete ## Check format, lint, types, layers, YAML, the lock file
 	$(BIN)/mypy sagakit services tests
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	bash -n .ci/run
 	$(UV) lock --check
 	$(BIN)/python -m sagakit.contracts.generate --check

@@ -119,9 +119,9 @@ def start_server(pytestconfig: pytest.Config) -> Iterator[StartServer]:
 
 @pytest.fixture
 def topic_prefix(request: pytest.FixtureRequest) -> str:
-    """A prefix, unique to this test, for names on shared servers: topics, groups, subjects. Without a final dot."""
+    """A prefix, unique to this test, for names on shared servers: topics, groups, subjects. It ends with a dot."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")
-    return f"{name[:40]}-{uuid.uuid4().hex[:8]}"
+    return f"{name[:40]}-{uuid.uuid4().hex[:8]}."
 
 
 def _start_or_skip(server: Server, what: str, config: pytest.Config) -> Server:

@@ -159,8 +159,8 @@ def _maven(arguments: list[str], *, what: str) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise MavenMissingError(
-            f"{what} is not in the cache, {cache_directory()}, and there is no Maven (mvn) on PATH to fetch "
-            "it. Install Maven, or copy a filled cache and name it in SAGAKIT_CACHE_DIR, or for Kafka name a running cluster in "
+            f"{what} is not in the cache, {cache_directory()}, and there is no Maven (mvn) on PATH. Install Maven, or "
+            "copy a filled cache and name it in SAGAKIT_CACHE_DIR, or for Kafka name a running cluster in "
             "SAGAKIT_TEST_BOOTSTRAP."
         )
     with tempfile.TemporaryDirectory() as empty:

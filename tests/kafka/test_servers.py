@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -82,7 +83,7 @@ def read_to_end(
 @pytest.mark.kafka
 class TestOneBroker:
     def test_committed_records_are_read_and_aborted_ones_are_not(self, kafka: KafkaServer, topic_prefix: str) -> None:
-        topic = f"{topic_prefix}.records"
+        topic = f"{topic_prefix}records"
         create_topic(kafka, topic)
         producer = Producer({**kafka.client_properties(), "transactional.id": topic_prefix})
         producer.init_transactions(60)
@@ -100,14 +101,14 @@ class TestOneBroker:
         # The client waits 30 s by default for a topic that may have been created just now.
         producer = Producer({**kafka.client_properties(), "topic.metadata.propagation.max.ms": 500})
         errors: list[KafkaError | None] = []
-        producer.produce(f"{topic_prefix}.absent", b"lost", on_delivery=lambda error, _: errors.append(error))
+        producer.produce(f"{topic_prefix}absent", b"lost", on_delivery=lambda error, _: errors.append(error))
         producer.flush(60)
         assert [error and error.code() for error in errors] == [KafkaError.UNKNOWN_TOPIC_OR_PART]
 
     def test_compacted_topic_is_what_was_asked_for(self, kafka: KafkaServer, topic_prefix: str) -> None:
-        create_topic(kafka, f"{topic_prefix}.state", partitions=3, config={"cleanup.policy": "compact"})
-        metadata = AdminClient(kafka.client_properties()).list_topics(f"{topic_prefix}.state", timeout=30)
-        assert len(metadata.topics[f"{topic_prefix}.state"].partitions) == 3
+        create_topic(kafka, f"{topic_prefix}state", partitions=3, config={"cleanup.policy": "compact"})
+        metadata = AdminClient(kafka.client_properties()).list_topics(f"{topic_prefix}state", timeout=30)
+        assert len(metadata.topics[f"{topic_prefix}state"].partitions) == 3
 
 
 @pytest.mark.kafka
@@ -181,7 +182,7 @@ class TestBrokerLifeAndDeath:
 
 @pytest.mark.kafka
 def test_three_brokers_survive_the_death_of_one(kafka3: KafkaCluster, topic_prefix: str) -> None:
-    topic = f"{topic_prefix}.records"
+    topic = f"{topic_prefix}records"
     create_topic(kafka3, topic)
     produce(kafka3, topic, b"before")
     metadata = AdminClient({**kafka3.client_properties(), **QUIET}).list_topics(topic, timeout=30)
@@ -319,7 +320,7 @@ class TestEmbeddedKafka:
             "import sys; from confluent_kafka.admin import AdminClient\n"
             "print(len(AdminClient({'bootstrap.servers': sys.argv[1]}).list_topics(timeout=30).brokers))"
         )
-        assert topic_prefix.startswith("other-processes-may-connect-")
+        assert re.fullmatch(r"other-processes-may-connect-[0-9a-f]{8}\.", topic_prefix)
         command = [sys.executable, "-c", probe, embedded_kafka.bootstrap]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
 
