@@ -37,8 +37,9 @@ _TEST_DEFAULTS = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.num.partitions": "4",
-    # A dead broker is noticed in seconds.
-    "broker.session.timeout.ms": "6000",
+    # A dead broker is noticed in seconds, and one that was killed can come back no sooner than its death is noticed.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     # 128 MB of heap by default, for compaction.
     "log.cleaner.dedupe.buffer.size": "16777216",
 }

@@ -113,11 +113,10 @@ class TestOneBroker:
 
 @pytest.mark.kafka
 class TestBrokerLifeAndDeath:
-    @pytest.fixture
-    def cluster(self, start_server: StartServer, tmp_path: Path) -> KafkaCluster:
-        return start_server(KafkaCluster(1, log_directory=tmp_path))
-
-    def test_killed_broker_comes_back_with_its_data_on_its_port(self, cluster: KafkaCluster) -> None:
+    def test_killed_broker_comes_back_with_its_data_on_its_port(
+        self, start_server: StartServer, tmp_path: Path
+    ) -> None:
+        cluster = start_server(KafkaCluster(1, log_directory=tmp_path))
         create_topic(cluster, "records")
         produce(cluster, "records", b"one", b"two")
         bootstrap, killed = cluster.bootstrap, cluster.process(1)
@@ -129,14 +128,15 @@ class TestBrokerLifeAndDeath:
         produce(cluster, "records", b"three")
         assert read_to_end(cluster, "records") == [b"one", b"two", b"three"]
 
-    def test_paused_broker_answers_nobody_until_it_is_resumed(self, cluster: KafkaCluster) -> None:
+    def test_paused_broker_answers_nobody_until_it_is_resumed_and_stop_leaves_nothing(
+        self, start_server: StartServer, tmp_path: Path
+    ) -> None:
+        cluster = start_server(KafkaCluster(1, log_directory=tmp_path))
         cluster.pause_broker(1)
         with pytest.raises(KafkaException):
             AdminClient({**cluster.client_properties(), **QUIET}).list_topics(timeout=1)
         cluster.resume_broker(1)
         assert set(AdminClient(cluster.client_properties()).list_topics(timeout=60).brokers) == {1}
-
-    def test_stop_leaves_no_process_no_data_and_frees_the_port(self, cluster: KafkaCluster) -> None:
         process, root = psutil.Process(cluster.process(1).pid), cluster._root
         port = int(cluster.bootstrap.rpartition(":")[2])
         cluster.stop()
@@ -275,33 +275,28 @@ AMOUNT: dict[str, object] = {"name": "amount", "type": "long"}
 @pytest.mark.registry
 class TestRegistry:
     def test_incompatible_schema_is_refused(self, registry: RealRegistry, topic_prefix: str) -> None:
-        client = SchemaRegistryClient({"url": registry.url})
-        client.set_compatibility(topic_prefix, level="FULL_TRANSITIVE")
-        schema_id = client.register_schema(topic_prefix, order_schema(ID))
-        assert client.get_schema(schema_id).schema_str == order_schema(ID).schema_str
-        with pytest.raises(SchemaRegistryError) as refusal:
-            client.register_schema(topic_prefix, order_schema(ID, AMOUNT))
+        subject = f"{topic_prefix}Order"
+        with SchemaRegistryClient({"url": registry.url}) as client:
+            client.set_compatibility(subject, level="FULL_TRANSITIVE")
+            schema_id = client.register_schema(subject, order_schema(ID))
+            assert client.get_schema(schema_id).schema_str == order_schema(ID).schema_str
+            with pytest.raises(SchemaRegistryError) as refusal:
+                client.register_schema(subject, order_schema(ID, AMOUNT))
         assert refusal.value.http_status_code == 409
 
-    def test_schemas_are_kept_in_a_data_directory(self, start_server: StartServer, tmp_path: Path) -> None:
-        first = start_server(RealRegistry(data_directory=tmp_path))
-        schema_id = SchemaRegistryClient({"url": first.url}).register_schema("orders", order_schema(ID))
-        first.stop()
-        second = start_server(RealRegistry(data_directory=tmp_path))
-        kept = SchemaRegistryClient({"url": second.url}).get_latest_version("orders")
-        assert (kept.schema_id, kept.version) == (schema_id, 1)
-
-    def test_killed_registry_comes_back_on_its_port_and_stop_ends_it(
-        self,
-        start_server: StartServer,
-        tmp_path: Path,
+    def test_killed_registry_comes_back_on_its_port_with_its_schemas_and_stop_ends_it(
+        self, start_server: StartServer, tmp_path: Path
     ) -> None:
-        server = start_server(RealRegistry(log_directory=tmp_path))
+        server = start_server(RealRegistry(data_directory=tmp_path))
         url = server.url
+        with SchemaRegistryClient({"url": url}) as client:
+            schema_id = client.register_schema("orders", order_schema(ID))
         server.kill()
         server.restart()
         assert server.url == url
-        assert SchemaRegistryClient({"url": url}).get_subjects() == []
+        with SchemaRegistryClient({"url": url}) as client:
+            kept = client.get_latest_version("orders")
+        assert (kept.schema_id, kept.version) == (schema_id, 1)
         process = psutil.Process(server.process.pid)
         server.stop()
         assert not process.is_running()
