@@ -51,7 +51,8 @@ class _Watchdog:
     def forget(self) -> None:
         """In a forked copy of this process: close our end, or the watchdog would outwait the copy too."""
         if self._process is not None and self._process.stdin is not None:
-            os.close(self._process.stdin.fileno())
+            self._process.stdin.close()
+            self._process.returncode = 0  # not this copy's child: it must not be waited for here
         self._process = None
         self._lock = threading.Lock()
 

@@ -123,7 +123,9 @@ class RealRegistry:
         environment = {}
         if self._data_directory is not None:
             self._data_directory.mkdir(parents=True, exist_ok=True)
-            environment["REGISTRY_DATASOURCE_URL"] = f"jdbc:h2:file:{self._data_directory.resolve() / 'registry'}"
+            # Without a write delay of zero H2 loses the last half second when it is killed.
+            file = self._data_directory.resolve() / "registry"
+            environment["REGISTRY_DATASOURCE_URL"] = f"jdbc:h2:file:{file};WRITE_DELAY=0"
         self._process = Process.start("registry", command, log_directory=self._logs(), environment=environment)
         try:
             self._process.wait_until(self._answers, timeout_s=_START_TIMEOUT_S, what=f"answering at {self.url}")

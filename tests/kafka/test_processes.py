@@ -136,6 +136,26 @@ def test_parent_that_dies_leaves_no_child(tmp_path: Path, end: signal.Signals) -
     assert alive == []
 
 
+def test_forked_copy_of_the_parent_does_not_keep_its_children_alive(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from sagakit.testing.process import Process\n"
+        "child = Process.start('child', ['sleep', '600'], log_directory=Path(sys.argv[1]))\n"
+        "copy = os.fork()\n"
+        "if copy: print(child.pid, copy, flush=True)\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child, copy = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
+        parent.kill()
+    try:
+        _, alive = psutil.wait_procs([child], timeout=20)
+        assert alive == []
+        assert copy.is_running()
+    finally:
+        copy.kill()
+
+
 def test_parent_that_dies_before_the_go_ahead_leaves_nothing_started(tmp_path: Path) -> None:
     """The gate before the command: if the parent is gone before it gave the go-ahead, the command never runs."""
     trace = tmp_path / "trace"
