@@ -55,7 +55,7 @@ class KafkaDefinitionLog:
             self._read_on()
             if self._position < mark and time.monotonic() > end:
                 raise LogUnavailableError(
-                    f"{self._partition.topic} was read to offset {self._position} of {mark} within {self._timeout_s} s; "
+                    f"{self._partition.topic} was read to {self._position} of {mark} within {self._timeout_s} s; "
                     "a transaction is open on it, or the broker is slow"
                 )
         records, self._kept = self._kept, []

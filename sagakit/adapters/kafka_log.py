@@ -63,6 +63,7 @@ class KafkaLog:
         self._offsets = Offsets(properties)
         self._consumer = GroupConsumer(properties, group, batch_records_max, self._offsets)
         self._restorer = Restorer(properties, group, transactional_id, state_topics, self._offsets)
+        self._closed = False
         self._wanted: dict[
             TopicPartition, tuple[int | None, bool]
         ] = {}  # restores that wait until the producer is settled
@@ -150,7 +151,10 @@ class KafkaLog:
         return outcome
 
     def close(self, deadline_s: float) -> None:
-        """Leave the group and release everything, within `deadline_s`."""
+        """Leave the group and release everything, within `deadline_s`. Again: nothing happens."""
+        if self._closed:
+            return
+        self._closed = True
         end = time.monotonic() + deadline_s
         self._restorer.close(deadline_s / 2)
         for name, close in (("consumer", self._consumer.close), ("producer", self._producer.close)):

@@ -256,8 +256,9 @@ def _repeat(call: Callable[[], None]) -> None:
 
 
 def _index_of(message: Message, records: Sequence[Outgoing]) -> int | None:
-    topic, key, value = message.topic(), message.key(), message.value()
+    wanted = message.topic(), message.key(), message.value()
     for index, record in enumerate(records):
-        if record.topic == topic and record.key == key and record.value == value:
+        placed = record.partition is None or record.partition == message.partition()
+        if placed and (record.topic, record.key, record.value) == wanted:
             return index
     return None
