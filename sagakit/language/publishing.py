@@ -1,0 +1,75 @@
+"""What publishing a definition comes to, given what is published already. A version's body never changes."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sagakit.language.canonical import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedVersion:
+    """A version that stands on the definitions topic."""
+
+    name: str
+    version: int
+    canonical: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """The version is new: write it. `warnings` is what the one who publishes should know."""
+
+    bundle: Bundle
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlreadyPublished:
+    """The same body stands there: nothing to do."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Another body stands under this version; `difference` is what changed, line by line, as in a unified diff."""
+
+    bundle: Bundle
+    reason: str
+    difference: tuple[str, ...]
+
+
+Ruling: TypeAlias = Publish | AlreadyPublished | Refused
+
+
+def rule(published: Iterable[PublishedVersion], bundle: Bundle) -> Ruling:
+    """Whether `bundle` may be published beside what is there."""
+    versions = {known.version: known for known in published if known.name == bundle.name}
+    known = versions.get(bundle.version)
+    if known is None:
+        newest = max(versions, default=0)
+        late = f"version {newest} of {bundle.name} is newer and keeps starting new sagas: this version starts none"
+        return Publish(bundle=bundle, warnings=(late,) if newest > bundle.version else ())
+    if known.hash == bundle.hash:
+        return AlreadyPublished(bundle=bundle)
+    return Refused(
+        bundle=bundle,
+        reason=(
+            f"version {bundle.version} of {bundle.name} is published with another body, and sagas may run it; "
+            f"publish the change as version {max(versions) + 1}"
+        ),
+        difference=difference(known.canonical, bundle.canonical),
+    )
+
+
+def difference(before: str, after: str) -> tuple[str, ...]:
+    """What two canonical forms differ in, as the lines of a unified diff with one line of context."""
+    old, new = (
+        json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False).splitlines()
+        for text in (before, after)
+    )
+    return tuple(difflib.unified_diff(old, new, "published", "new", lineterm="", n=1))
