@@ -4,14 +4,26 @@
 state does not allow is recorded as ignored, with the reason; it is never an exception and never silent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from sagakit.core import transitions as t
 from sagakit.core.actions import Action
 from sagakit.core.controls import control
 from sagakit.core.definition import Again, Definition
-from sagakit.core.events import Control, Event, Now, Refused, Reply, Signal, Start, TimerDue, Undecodable
+from sagakit.core.events import (
+    Control,
+    Event,
+    Now,
+    Refusal,
+    Refused,
+    Reply,
+    Signal,
+    Start,
+    TimerDue,
+    Undecodable,
+)
 from sagakit.core.progress import park, proceed
 from sagakit.core.replies import reply
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State
@@ -44,59 +56,72 @@ def decide(saga_id: str, definition: Definition | None, state: State | None, eve
     """
     turn = Turn(saga_id, definition, state, event, now)
     live = isinstance(state, Saga)
-    if live and turn.refusal(Refused.INPUT) is not None:
-        _unrecordable(turn)
-        return _decision(turn)
+    unrecordable = turn.refusal(Refused.INPUT)
     match event:
+        case Undecodable():
+            turn.emit_outside(t.RecordDeadLettered, reason=event.reason, dead_letter_topic=event.dead_letter_topic)
+        case _ if unrecordable is not None:
+            _unrecordable(turn, event, unrecordable)
         case Start():
             _start(turn, event)
         case Reply() if live:
             reply(turn, event)
-        case Reply():
-            _outside(turn, t.ReplyIgnored)
-        case Signal():
-            _signal(turn, event)
         case Control() if live:
             control(turn, event)
-        case Control():
-            _outside(turn, t.ControlIgnored, verb=event.verb)
+        case Reply() | Control():
+            _ignore(turn, event, _gone(state))
+        case Signal():
+            _signal(turn, event)
         case TimerDue():
             timer_due(turn)
-        case Undecodable():
-            turn.emit_outside(t.RecordDeadLettered, reason=event.reason, dead_letter_topic=event.dead_letter_topic)
         case _:
             assert_never(event)
-    return _decision(turn)
-
-
-def _decision(turn: Turn) -> Decision:
+    proceed(turn)
     return Decision(transitions=tuple(turn.transitions), actions=tuple(turn.actions), state=turn.state)
 
 
-def _unrecordable(turn: Turn) -> None:
-    """The event itself is too large to be recorded: it is dead-lettered, and the saga waits for a person."""
-    refusal = turn.refusal(Refused.INPUT)
-    assert refusal is not None
-    turn.emit(t.SendFailed, target=refusal.target.value, reason=refusal.reason)
-    park(turn, None, None, f"a record for this saga cannot be taken in: {refusal.reason}")
+def _unrecordable(turn: Turn, event: Start | Reply | Control | Signal | TimerDue, refusal: Refusal) -> None:
+    """The event itself is too large to be recorded: it is dead-lettered. A live saga that may need it is parked."""
+    reason = f"{_UNRECORDABLE}: {refusal.reason}"
+    if isinstance(turn.state, Saga) and not isinstance(event, Start):
+        turn.emit(t.SendFailed, target=refusal.target.value, reason=refusal.reason)
+        park(turn, None, None, reason)
+    elif not isinstance(event, TimerDue):
+        _ignore(turn, event, reason)
 
 
-def _outside(turn: Turn, kind: type[Transition], **fields: Any) -> None:
-    """Record what came for a saga that has ended, or that nobody knows."""
-    if isinstance(turn.state, Marker):
-        turn.emit(kind, reason=f"the saga has ended: {turn.state.end.value}", **fields)
-    else:
-        turn.emit_outside(kind, reason="no saga with this id is known", **fields)
+_UNRECORDABLE: Final = "a record for this saga cannot be taken in"
+
+_IGNORED: Final[Mapping[type[Event], type[Transition]]] = {
+    Start: t.StartIgnored,
+    Reply: t.ReplyIgnored,
+    Control: t.ControlIgnored,
+    Signal: t.SignalIgnored,
+}
+
+
+def _ignore(turn: Turn, event: Start | Reply | Control | Signal, reason: str) -> None:
+    """Record an event that changes nothing, and why: in the run, or outside where no saga is known."""
+    fields: dict[str, Any] = {"reason": reason}
+    if isinstance(event, Control):
+        fields["verb"] = event.verb
+    elif isinstance(event, Signal):
+        fields["name"] = event.name
+    emit = turn.emit if isinstance(turn.state, Saga | Marker) else turn.emit_outside
+    emit(_IGNORED[type(event)], **fields)
+
+
+def _gone(state: State | None) -> str:
+    return f"the saga has ended: {state.end.value}" if isinstance(state, Marker) else "no saga with this id is known"
 
 
 def _start(turn: Turn, event: Start) -> None:
     reason = _why_not(turn, event)
     if reason is not None:
-        return turn.emit(t.StartIgnored, reason=reason)
+        return _ignore(turn, event, reason)
     early = turn.state.signals if isinstance(turn.state, Early) else ()
     definition = turn.definition
-    assert event.payload is not None
-    data = event.payload.data
+    data = {} if event.payload is None else event.payload.data
     lasts_ms = definition.deadline_ms if event.deadline_ms is None else event.deadline_ms
     turn.emit(
         t.SagaStarted,
@@ -112,7 +137,7 @@ def _start(turn: Turn, event: Start) -> None:
             payload=signal.payload,
             expires_at_ms=signal.expires_at_ms,
         )
-    return proceed(turn)
+    return None
 
 
 def _why_not(turn: Turn, event: Start) -> str | None:
@@ -136,12 +161,12 @@ def _signal(turn: Turn, event: Signal) -> None:
     state, message_id = turn.state, event.cause.message_id
     expires_at_ms = turn.at_ms + event.keep_ms
     if isinstance(state, Marker) and state.expires_at_ms > turn.partition_ms:
-        return turn.emit(t.SignalIgnored, name=event.name, reason=f"the saga has ended: {state.end.value}")
+        return _ignore(turn, event, _gone(state))
     known = () if state is None or isinstance(state, Marker) else state.signals
     if any(signal.message_id == message_id for signal in known):
-        emit = turn.emit if isinstance(state, Saga) else turn.emit_outside
-        return emit(t.SignalIgnored, name=event.name, reason="this signal is kept already")
-    fields: dict[str, Any] = {"name": event.name, "message_id": message_id, "payload": None, "expires_at_ms": expires_at_ms}
+        return _ignore(turn, event, "this signal is kept already")
+    fields: dict[str, Any] = {"name": event.name, "message_id": message_id, "payload": None}
+    fields["expires_at_ms"] = expires_at_ms
     if isinstance(state, Saga):
         return turn.emit(t.SignalKept, **fields)
     turn.emit_outside(t.SignalKept, **fields)

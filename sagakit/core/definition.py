@@ -62,7 +62,7 @@ class Task:
     """A step: a command, what must be settled before it, and what undoes it.
 
     `keep` names the reply's top-level fields that some expression of the definition reads; only they stay in the
-    snapshot. `rejects` are the declared rejection codes: an undeclared one is handled all the same, recorded and counted.
+    snapshot. `rejects` are the declared rejection codes: an undeclared one is handled all the same, and is recorded.
     """
 
     address: Address
@@ -88,9 +88,9 @@ class Publication:
 class Definition:
     """One version of a saga definition.
 
-    `tasks` stand in an order in which each comes after all that it depends on. `deadline_ms` counts from the decision of
-    the start. `start_keep` names the start record's top-level fields that some expression reads. `dedupe_ms` is how long, in
-    partition time, an ended saga's marker refuses to start the same message again.
+    `tasks` stand in an order in which each comes after all that it depends on. `deadline_ms` counts from the decision
+    of the start. `start_keep` names the start record's top-level fields that some expression reads. `dedupe_ms` is how
+    long, in partition time, an ended saga's marker refuses to start the same message again.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Definition:
     backwards: tuple[Task, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        dependents: dict[Address, tuple[Address, ...]] = {address: () for address in self.tasks}
+        dependents: dict[Address, tuple[Address, ...]] = dict.fromkeys(self.tasks, ())
         for task in self.tasks.values():
             for before in task.after:
                 dependents[before] += (task.address,)
         object.__setattr__(self, "dependents", dependents)
-        object.__setattr__(self, "blank", {address: {} for address in self.tasks})
+        object.__setattr__(self, "blank", {str(address): {} for address in self.tasks})
         pivots = tuple(task.address for task in self.tasks.values() if task.kind is Kind.PIVOT)
         object.__setattr__(self, "pivots", pivots)
         object.__setattr__(self, "backwards", tuple(self.tasks.values())[::-1])

@@ -58,8 +58,8 @@ class Refused(Enum):
 class Refusal:
     """A record of an earlier try at this event that cannot be encoded or that the broker refuses.
 
-    The event is decided again with the refusal in it, so that the park which follows replays too. `INPUT` means that the
-    event itself (or the snapshot after it) cannot be recorded: its payload is dead-lettered and left out.
+    The event is decided again with the refusal in it, so that the park which follows replays too. `INPUT` means that
+    the event itself (or the snapshot after it) cannot be recorded: its payload is dead-lettered and left out.
     """
 
     target: Refused

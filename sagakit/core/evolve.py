@@ -38,13 +38,13 @@ def evolve(state: State | None, transition: Transition) -> State | None:
     header = transition.header
     if header.seq is None:
         return state
-    if type(transition) is t.SagaStarted:
+    if type(transition) is t.SagaStarted and not isinstance(state, Saga):
         return _started(transition)
     if not isinstance(state, Saga | Marker) or state.run != header.run or state.seq + 1 != header.seq:
         raise BrokenHistoryError(
             f"{type(transition).__name__} {header.saga_id}/{header.run}/{header.seq} does not follow "
-            f"{'nothing' if not isinstance(state, Saga | Marker) else f'{state.run}/{state.seq}'}: a transition is missing "
-            "or belongs to another run"
+            f"{f'{state.run}/{state.seq}' if isinstance(state, Saga | Marker) else 'nothing'}: a transition is "
+            "missing or belongs to another run"
         )
     if isinstance(state, Marker):
         return replace(state, seq=header.seq, at_ms=header.at_ms)
@@ -56,8 +56,8 @@ def evolve(state: State | None, transition: Transition) -> State | None:
 
 def _started(transition: t.SagaStarted) -> Saga:
     header, start = transition.header, transition.input
-    if not isinstance(start, Start) or header.run is None or header.definition is None:
-        raise BrokenHistoryError(f"SagaStarted of {header.saga_id} does not carry its start")
+    if not isinstance(start, Start) or header.run is None or header.definition is None or header.seq != 1:
+        raise BrokenHistoryError(f"SagaStarted of {header.saga_id} does not carry its start, or is not the first")
     if header.version is None or header.engine_level is None:
         raise BrokenHistoryError(f"SagaStarted of {header.saga_id} does not say its version and engine level")
     return Saga(
@@ -89,8 +89,11 @@ def _address(header: Header) -> Address:
     return header.step
 
 
-def _with(saga: Saga, address: Address, step: Step) -> Mapping[Address, Step]:
-    return {**saga.steps, address: step}
+def _reached(saga: Saga, header: Header) -> Step:
+    step = saga.steps.get(_address(header))
+    if step is None:
+        raise BrokenHistoryError(f"{header.saga_id}/{header.run}/{header.seq} is about a step that was never reached")
+    return step
 
 
 _UNREACHED: Final = Step(status=StepStatus.PARKED)
@@ -100,7 +103,7 @@ _UNREACHED: Final = Step(status=StepStatus.PARKED)
 def _step(saga: Saga, header: Header, **changes: Any) -> Saga:
     address = _address(header)
     step = replace(saga.steps.get(address, _UNREACHED), **changes)
-    return _moved(saga, header, steps=_with(saga, address, step))
+    return _moved(saga, header, steps={**saga.steps, address: step})
 
 
 def _scheduled(saga: Saga, header: Header, fact: t.StepScheduled) -> Saga:
@@ -122,13 +125,13 @@ def _skipped(saga: Saga, header: Header, _: t.StepSkipped) -> Saga:
 
 def _succeeded(saga: Saga, header: Header, fact: t.StepSucceeded) -> Saga:
     address = _address(header)
-    step = replace(saga.steps.get(address, _UNREACHED), status=StepStatus.SUCCEEDED, due_at_ms=None, unknown=())
-    data = {**saga.data, address: dict(fact.kept)}
-    return _moved(saga, header, data=data, steps=_with(saga, address, step))
+    step = replace(_reached(saga, header), status=StepStatus.SUCCEEDED, due_at_ms=None, unknown=())
+    data = {**saga.data, str(address): dict(fact.kept)}
+    return _moved(saga, header, data=data, steps={**saga.steps, address: step})
 
 
 def _rejected(saga: Saga, header: Header, _: t.StepRejected) -> Saga:
-    step = saga.steps[_address(header)]
+    step = _reached(saga, header)
     unknown = tuple(attempt for attempt in step.unknown if attempt != header.attempt)
     if step.status is StepStatus.IN_FLIGHT and header.attempt != step.attempt:
         return _step(saga, header, unknown=unknown)
@@ -136,8 +139,7 @@ def _rejected(saga: Saga, header: Header, _: t.StepRejected) -> Saga:
 
 
 def _expired(saga: Saga, header: Header, _: t.StepExpired) -> Saga:
-    step = saga.steps[_address(header)]
-    unknown = tuple(attempt for attempt in step.unknown if attempt != header.attempt)
+    unknown = tuple(attempt for attempt in _reached(saga, header).unknown if attempt != header.attempt)
     return _step(saga, header, unknown=unknown)
 
 
@@ -156,8 +158,8 @@ def _mapping_failed(saga: Saga, header: Header, _: t.MappingFailed) -> Saga:
 
 
 def _undo_scheduled(saga: Saga, header: Header, fact: t.CompensationScheduled) -> Saga:
-    step = saga.steps[_address(header)]
-    return _step(saga, header, status=StepStatus.UNDOING, undo_attempt=step.undo_attempt + 1, due_at_ms=fact.due_at_ms)
+    attempt = _reached(saga, header).undo_attempt + 1
+    return _step(saga, header, status=StepStatus.UNDOING, undo_attempt=attempt, due_at_ms=fact.due_at_ms)
 
 
 def _undone(saga: Saga, header: Header, _: t.CompensationSucceeded) -> Saga:
@@ -169,7 +171,7 @@ def _undo_backing_off(saga: Saga, header: Header, fact: t.CompensationRetrySched
 
 
 def _turned_back(saga: Saga, header: Header, fact: t.SagaTurnedBack) -> Saga:
-    return _moved(saga, header, status=Status.COMPENSATING, failure=fact.failure, parked=None)
+    return _moved(saga, header, status=Status.COMPENSATING, failure=fact.failure)
 
 
 def _turn_back_abandoned(saga: Saga, header: Header, _: t.TurnBackAbandoned) -> Saga:
@@ -186,7 +188,7 @@ def _parked(saga: Saga, header: Header, fact: t.SagaParked) -> Saga:
 def _unparked(saga: Saga, header: Header, _: t.SagaUnparked) -> Saga:
     if header.step is None:
         return _moved(saga, header, parked=None)
-    step = saga.steps[header.step]
+    step = _reached(saga, header)
     return _step(saga, header, budget_from=step.attempt, undo_budget_from=step.undo_attempt)
 
 

@@ -1,54 +1,55 @@
-"""How a saga goes on: forward along the graph, back along its reverse, to its end, or to a person."""
+"""How a saga goes on: forward along the graph, back along its reverse, to its end, or to a person.
 
-from collections.abc import Iterable
+What an event does to one step comes first; then `proceed`, once, does whatever follows for the saga as a whole.
+"""
+
+from typing import Final
 
 from sagakit.core import ids, schedule
 from sagakit.core import transitions as t
 from sagakit.core.address import Address
-from sagakit.core.definition import Kind, Task
+from sagakit.core.definition import Kind, Publication, Task
 from sagakit.core.events import Refused
 from sagakit.core.retry import pause_ms
 from sagakit.core.state import End, Saga, Status, StepStatus
 from sagakit.core.transitions import Direction, Failure, FailureKind
 from sagakit.core.turn import Turn
-from sagakit.core.values import EvaluationError
+from sagakit.core.values import Data, EvaluationError, Opened
+
+_TURNED_BACK: Final = "the saga turned back"
 
 
-def proceed(turn: Turn, candidates: Iterable[Address] | None = None) -> None:
-    """Start whatever may start now, or end the saga.
-
-    `candidates` are the steps that may have become ready; None looks at all of them.
-    """
+def proceed(turn: Turn) -> None:
+    """Start whatever this turn has made ready, or end the saga. Where nothing has changed, nothing follows."""
     saga = turn.state
     if not isinstance(saga, Saga) or saga.parked is not None:
         return
     if saga.status is Status.RUNNING:
-        _forward(turn, turn.definition.tasks if candidates is None else candidates)
-    else:
+        _forward(turn)
+    if turn.saga.status is Status.COMPENSATING:
         _backward(turn)
+    end = schedule.end_reached(turn.definition, turn.saga)
+    if end is not None:
+        finish(turn, end)
 
 
-def _forward(turn: Turn, candidates: Iterable[Address]) -> None:
-    waiting = list(candidates)
-    while waiting:
-        ready = schedule.startable(turn.definition, turn.saga, dict.fromkeys(waiting))
-        waiting = []
-        for task in ready:
+def _forward(turn: Turn) -> None:
+    seen = 0
+    while seen < len(turn.transitions):
+        new, seen = turn.transitions[seen:], len(turn.transitions)
+        unlocked = schedule.unlocked(turn.definition, new)
+        for task in schedule.startable(turn.definition, turn.saga, unlocked):
             begin(turn, task)
             if turn.saga.status is not Status.RUNNING:
                 return
-            if turn.saga.steps[task.address].status is StepStatus.SKIPPED:
-                waiting.extend(turn.definition.dependents[task.address])
-    if schedule.completed(turn.definition, turn.saga):
-        _end(turn, End.COMPLETED)
 
 
 def _backward(turn: Turn) -> None:
-    ready, undone = schedule.undoable(turn.definition, turn.saga)
-    for task in ready:
+    for task in schedule.undoable(turn.definition, turn.saga):
         undo(turn, task)
-    if undone:
-        _end(turn, End.COMPENSATED)
+
+
+# Forward ------------------------------------------------------------------------------------------------------------
 
 
 def begin(turn: Turn, task: Task) -> None:
@@ -69,31 +70,22 @@ def _not_bool(value: object) -> EvaluationError:
 
 def attempt(turn: Turn, task: Task) -> None:
     """Send the next command of a step. Its data is evaluated anew: what it reads does not change during a run."""
-    address = task.address
-    step = turn.saga.steps.get(address)
-    number = 1 if step is None else step.attempt + 1
+    address, forward = task.address, Direction.FORWARD
     data = turn.values(task.command.fields)
     if isinstance(data, tuple):
         return _mapping_failed(turn, task, *data)
-    refusal = turn.refusal(Refused.COMMAND, address)
-    if refusal is not None:
-        turn.emit(t.SendFailed, address, Direction.FORWARD, target=refusal.target.value, reason=refusal.reason)
-        return park(turn, address, Direction.FORWARD, f"the command cannot be sent: {refusal.reason}")
-    command_id, due_at_ms = turn.send(task, task.command, Direction.FORWARD, number, data)
-    turn.emit(t.StepScheduled, address, Direction.FORWARD, number, command_id=command_id, data=data, due_at_ms=due_at_ms)
+    refused = _refused(turn, Refused.COMMAND, address, forward)
+    if refused is not None:
+        return park(turn, address, forward, refused)
+    step = turn.saga.steps.get(address)
+    number = 1 if step is None else step.attempt + 1
+    command_id, due_at_ms = turn.send(task, task.command, forward, number, data)
+    return turn.emit(t.StepScheduled, address, forward, number, command_id=command_id, data=data, due_at_ms=due_at_ms)
 
 
 def _mapping_failed(turn: Turn, task: Task, field: str, error: EvaluationError) -> None:
-    turn.emit(
-        t.MappingFailed,
-        task.address,
-        Direction.FORWARD,
-        field=field,
-        expression=error.expression,
-        column=error.column,
-        message=error.message,
-    )
-    fail(turn, task, FailureKind.MAPPING, None, f"{field}: {error.message}")
+    message = _no_value(turn, task.address, Direction.FORWARD, field, error)
+    fail(turn, task, FailureKind.MAPPING, None, message)
 
 
 def retry_or_give_up(turn: Turn, task: Task, kind: FailureKind, code: str | None, message: str | None) -> None:
@@ -105,11 +97,11 @@ def retry_or_give_up(turn: Turn, task: Task, kind: FailureKind, code: str | None
         command_id = ids.command_id(saga.saga_id, saga.run, address, Direction.FORWARD.value, step.attempt)
         pause = pause_ms(task.command.retry, step.attempt - step.budget_from, command_id)
     if pause is not None:
-        turn.emit(t.StepRetryScheduled, address, Direction.FORWARD, step.attempt + 1, due_at_ms=turn.at_ms + pause)
-        return
-    reason = "the saga turned back" if saga.status is Status.COMPENSATING else "the attempts are used up"
+        due_at_ms = turn.at_ms + pause
+        return turn.emit(t.StepRetryScheduled, address, Direction.FORWARD, step.attempt + 1, due_at_ms=due_at_ms)
+    reason = _TURNED_BACK if saga.status is Status.COMPENSATING else "the attempts are used up"
     turn.emit(t.StepGivenUp, address, Direction.FORWARD, step.attempt, reason=reason)
-    fail(turn, task, kind, code, message)
+    return fail(turn, task, kind, code, message)
 
 
 def fail(turn: Turn, task: Task, kind: FailureKind, code: str | None, message: str | None) -> None:
@@ -117,63 +109,50 @@ def fail(turn: Turn, task: Task, kind: FailureKind, code: str | None, message: s
     if schedule.irreversible(turn.definition, turn.saga, task):
         what = f"{kind.value}{'' if code is None else f' ({code})'}{'' if message is None else f': {message}'}"
         where = "its outcome is unknown" if task.kind is Kind.PIVOT else "there is no way back past the pivot"
-        return park(turn, task.address, Direction.FORWARD, f"{what}; {where}")
-    if turn.saga.status is Status.RUNNING:
-        return turn_back(turn, Failure(step=task.address, kind=kind, code=code, message=message))
-    return proceed(turn)
+        park(turn, task.address, Direction.FORWARD, f"{what}; {where}")
+    elif turn.saga.status is Status.RUNNING:
+        turn_back(turn, Failure(step=task.address, kind=kind, code=code, message=message))
 
 
 def turn_back(turn: Turn, failure: Failure) -> None:
     """Start nothing new, give up what only waits, await what is in flight, then undo."""
     turn.emit(t.SagaTurnedBack, failure.step, failure=failure)
+    give_up_waiting(turn)
+
+
+def give_up_waiting(turn: Turn) -> None:
+    """On the way back no step waits for an attempt or a person, but an unknown pivot: that one needs a person."""
     for address, step in turn.saga.steps.items():
-        if step.status not in (StepStatus.BACKING_OFF, StepStatus.PARKED):
+        if step.status not in schedule.WAITING:
             continue
-        task = turn.definition.tasks[address]
-        if task.kind is Kind.PIVOT and step.unknown:
-            if step.status is StepStatus.BACKING_OFF:
-                park(turn, address, Direction.FORWARD, "the saga turned back while the pivot's outcome is unknown")
-            continue
-        turn.emit(t.StepGivenUp, address, Direction.FORWARD, step.attempt, reason="the saga turned back")
-    proceed(turn)
+        if turn.definition.tasks[address].kind is not Kind.PIVOT or not step.unknown:
+            turn.emit(t.StepGivenUp, address, Direction.FORWARD, step.attempt or None, reason=_TURNED_BACK)
+        elif step.status is StepStatus.BACKING_OFF:
+            park(turn, address, Direction.FORWARD, f"{_TURNED_BACK} while the pivot's outcome is unknown")
 
 
-def park(turn: Turn, address: Address | None, direction: Direction | None, reason: str) -> None:
-    """Hand a step, or the saga as a whole, to a person."""
-    turn.emit(t.SagaParked, address, direction, reason=reason)
+# Backwards ----------------------------------------------------------------------------------------------------------
 
 
 def undo(turn: Turn, task: Task) -> None:
     """Send the next command that compensates a step."""
-    address, command = task.address, task.compensate
+    address, command, backward = task.address, task.compensate, Direction.COMPENSATION
     assert command is not None
-    number = turn.saga.steps[address].undo_attempt + 1
     data = turn.values(command.fields)
     if isinstance(data, tuple):
-        field, error = data
-        turn.emit(
-            t.MappingFailed,
-            address,
-            Direction.COMPENSATION,
-            field=field,
-            expression=error.expression,
-            column=error.column,
-            message=error.message,
-        )
-        return park(turn, address, Direction.COMPENSATION, f"{field} of the compensation: {error.message}")
-    refusal = turn.refusal(Refused.COMPENSATION, address)
-    if refusal is not None:
-        turn.emit(t.SendFailed, address, Direction.COMPENSATION, target=refusal.target.value, reason=refusal.reason)
-        return park(turn, address, Direction.COMPENSATION, f"the compensation cannot be sent: {refusal.reason}")
-    command_id, due_at_ms = turn.send(task, command, Direction.COMPENSATION, number, data)
-    undoes = ids.idempotency_key(turn.saga.saga_id, turn.saga.run, address, Direction.FORWARD.value, 0)
-    turn.emit(
+        return park(turn, address, backward, _no_value(turn, address, backward, *data))
+    refused = _refused(turn, Refused.COMPENSATION, address, backward)
+    if refused is not None:
+        return park(turn, address, backward, refused)
+    number = turn.saga.steps[address].undo_attempt + 1
+    command_id, due_at_ms = turn.send(task, command, backward, number, data)
+    return turn.emit(
         t.CompensationScheduled,
         address,
-        Direction.COMPENSATION,
+        backward,
         number,
         command_id=command_id,
-        undoes=undoes,
+        undoes=turn.effect_key(address),
         data=data,
         due_at_ms=due_at_ms,
     )
@@ -181,44 +160,79 @@ def undo(turn: Turn, task: Task) -> None:
 
 def undo_later_or_park(turn: Turn, task: Task, reason: str) -> None:
     """After an attempt to compensate that failed, expired or timed out: wait for the next one, or call a person."""
-    saga, address = turn.saga, task.address
+    saga, address, backward = turn.saga, task.address, Direction.COMPENSATION
     step = saga.steps[address]
     assert task.compensate is not None
-    command_id = ids.command_id(saga.saga_id, saga.run, address, Direction.COMPENSATION.value, step.undo_attempt)
+    command_id = ids.command_id(saga.saga_id, saga.run, address, backward.value, step.undo_attempt)
     pause = pause_ms(task.compensate.retry, step.undo_attempt - step.undo_budget_from, command_id)
     if pause is None:
-        return park(turn, address, Direction.COMPENSATION, f"the attempts to compensate are used up: {reason}")
+        return park(turn, address, backward, f"the attempts to compensate are used up: {reason}")
+    due_at_ms = turn.at_ms + pause
+    return turn.emit(t.CompensationRetryScheduled, address, backward, step.undo_attempt + 1, due_at_ms=due_at_ms)
+
+
+# To a person, and to the end ----------------------------------------------------------------------------------------
+
+
+def park(turn: Turn, address: Address | None, direction: Direction | None, reason: str) -> None:
+    """Hand a step, or the saga as a whole, to a person."""
+    turn.emit(t.SagaParked, address, direction, reason=reason)
+
+
+def _no_value(
+    turn: Turn, address: Address | None, direction: Direction | None, field: str, error: EvaluationError
+) -> str:
+    """Record an expression that has no value; what to tell people of it."""
     turn.emit(
-        t.CompensationRetryScheduled,
+        t.MappingFailed,
         address,
-        Direction.COMPENSATION,
-        step.undo_attempt + 1,
-        due_at_ms=turn.at_ms + pause,
+        direction,
+        field=field,
+        expression=error.expression,
+        column=error.column,
+        message=error.message,
     )
+    return f"{field}: {error.message}"
 
 
-def _end(turn: Turn, end: End) -> None:
-    """End the saga with its domain event and its result; where one has no value or cannot be sent, call a person."""
-    definition = turn.definition
-    publication = definition.completed if end is End.COMPLETED else definition.compensated
-    for target in (Refused.EVENT, Refused.RESULT):
-        refusal = turn.refusal(target)
-        if refusal is not None:
-            turn.emit(t.SendFailed, target=target.value, reason=refusal.reason)
-            return park(turn, None, None, f"the {target.value} of the end cannot be sent: {refusal.reason}")
+def _refused(
+    turn: Turn, target: Refused, address: Address | None = None, direction: Direction | None = None
+) -> str | None:
+    """Record that this target could not be sent, if so; what to tell people of it."""
+    refusal = turn.refusal(target, address)
+    if refusal is None:
+        return None
+    turn.emit(t.SendFailed, address, direction, target=target.value, reason=refusal.reason)
+    return f"the {target.value} cannot be sent: {refusal.reason}"
+
+
+def finish(turn: Turn, end: End, *, forced: bool = False, instead: Opened | None = None) -> None:
+    """End the saga with its domain event and its result; where one has no value or cannot be sent, call a person.
+
+    That person may have it `forced`: it ends without what cannot be sent, or with the event that stands `instead`.
+    """
+    publication = schedule.publication(turn.definition, end)
+    data, problem = None, None
     if publication is not None:
-        data = turn.values(publication.fields)
-        if isinstance(data, tuple):
-            field, error = data
-            turn.emit(
-                t.MappingFailed,
-                field=field,
-                expression=error.expression,
-                column=error.column,
-                message=error.message,
-            )
-            return park(turn, None, None, f"{field} of the event at the end: {error.message}")
+        data, problem = _event_at_end(turn, publication, instead)
+    result_refused = _refused(turn, Refused.RESULT)
+    problem = problem or result_refused
+    if problem is not None and not forced:
+        return park(turn, None, None, f"at the end: {problem}")
+    if publication is not None and data is not None:
         turn.publish(publication, data)
-    turn.send_result(end)
+    if result_refused is None:
+        turn.send_result(end)
     kind = t.SagaCompleted if end is End.COMPLETED else t.SagaCompensated
-    turn.emit(kind, marker_expires_at_ms=turn.partition_ms + definition.dedupe_ms)
+    return turn.emit(kind, marker_expires_at_ms=turn.partition_ms + turn.definition.dedupe_ms)
+
+
+def _event_at_end(turn: Turn, publication: Publication, instead: Opened | None) -> tuple[Data | None, str | None]:
+    """The data of the event at the end; or why there is none."""
+    refused = _refused(turn, Refused.EVENT)
+    if refused is not None:
+        return None, refused
+    data = turn.values(publication.fields) if instead is None else instead.data
+    if isinstance(data, tuple):
+        return None, _no_value(turn, None, None, *data)
+    return data, None

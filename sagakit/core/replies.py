@@ -1,5 +1,6 @@
 """Replies: found by command id, judged by the table."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from sagakit.core import ids, table
@@ -7,7 +8,7 @@ from sagakit.core import transitions as t
 from sagakit.core.address import Address
 from sagakit.core.definition import Kind, Task
 from sagakit.core.events import Outcome, Reply
-from sagakit.core.progress import fail, park, proceed, retry_or_give_up, undo_later_or_park
+from sagakit.core.progress import fail, give_up_waiting, park, retry_or_give_up, undo_later_or_park
 from sagakit.core.state import Saga, Status, Step, StepStatus
 from sagakit.core.table import Rule
 from sagakit.core.transitions import Direction, FailureKind
@@ -37,21 +38,34 @@ def reply(turn: Turn, event: Reply) -> None:
 
 
 def _find(saga: Saga, command_id: str) -> tuple[Address, Direction, int] | None:
-    """The step, direction and attempt that a command id stands for: newest first, since that is where replies go."""
-    for address, step in reversed(tuple(saga.steps.items())):
+    """The step, direction and attempt that a command id stands for."""
+    for address, direction, attempt in _sent(saga):
+        if ids.command_id(saga.saga_id, saga.run, address, direction.value, attempt) == command_id:
+            return address, direction, attempt
+    return None
+
+
+def _sent(saga: Saga) -> Iterator[tuple[Address, Direction, int]]:
+    """Every command of the run: first those whose reply is awaited, since nearly every reply is to one of them."""
+    steps = tuple(saga.steps.items())[::-1]
+    for address, step in steps:
+        if step.status is StepStatus.IN_FLIGHT:
+            yield address, Direction.FORWARD, step.attempt
+        elif step.status is StepStatus.UNDOING:
+            yield address, Direction.COMPENSATION, step.undo_attempt
+    for address, step in steps:
         for direction, last in ((Direction.COMPENSATION, step.undo_attempt), (Direction.FORWARD, step.attempt)):
             for attempt in range(last, 0, -1):
-                if ids.command_id(saga.saga_id, saga.run, address, direction.value, attempt) == command_id:
-                    return address, direction, attempt
-    return None
+                yield address, direction, attempt
 
 
 def _judged(task: Task, direction: Direction, event: Reply) -> tuple[Outcome, str, str | None]:
     """The outcome that counts: success with the wrong record is a failure that may have happened."""
     command = task.command if direction is Direction.FORWARD else task.compensate
     got = None if event.payload is None else event.payload.type
-    if event.outcome is Outcome.SUCCEEDED and command is not None and command.reply is not None and got != command.reply:
-        return Outcome.FAILED, WRONG_TYPE, f"the reply is {got}, the definition says {command.reply}"
+    wanted = None if command is None else command.reply
+    if event.outcome is Outcome.SUCCEEDED and wanted is not None and got != wanted:
+        return Outcome.FAILED, WRONG_TYPE, f"the reply is {got}, the definition says {wanted}"
     return event.outcome, event.code or "", event.message
 
 
@@ -90,24 +104,25 @@ def _forward_reply(
     elif rule is Rule.RETRY:
         kind = FailureKind.EXPIRED if outcome is Outcome.EXPIRED else FailureKind.FAILED
         retry_or_give_up(turn, task, kind, code or None, message)
+    elif turn.saga.status is Status.COMPENSATING:
+        give_up_waiting(turn)
     return None
 
 
-def succeed(turn: Turn, task: Task, attempt: int, data: Data) -> None:
-    """A step took effect: keep what expressions read of its reply, and go on."""
+def succeed(turn: Turn, task: Task, attempt: int | None, data: Data) -> None:
+    """A step took effect: keep what expressions read of its reply. A pivot's success ends every way back."""
     kept = {name: data[name] for name in task.keep if name in data}
     turn.emit(t.StepSucceeded, task.address, Direction.FORWARD, attempt, kept=kept)
     if task.kind is Kind.PIVOT and turn.saga.status is Status.COMPENSATING:
         turn.emit(t.TurnBackAbandoned, task.address, reason="the pivot succeeded: there is no way back past it")
-        return proceed(turn)
-    return proceed(turn, turn.definition.dependents[task.address])
 
 
-def _undo_reply(turn: Turn, task: Task, attempt: int, rule: Rule, outcome: Outcome, code: str, message: str | None) -> None:
+def _undo_reply(
+    turn: Turn, task: Task, attempt: int, rule: Rule, outcome: Outcome, code: str, message: str | None
+) -> None:
     address, backward = task.address, Direction.COMPENSATION
     if rule is Rule.UNDONE:
-        turn.emit(t.CompensationSucceeded, address, backward, attempt)
-        return proceed(turn)
+        return turn.emit(t.CompensationSucceeded, address, backward, attempt)
     if rule is Rule.UNDO_REFUSED:
         turn.emit(t.CompensationRejected, address, backward, attempt, code=code, message=message)
         return park(turn, address, backward, f"the compensation was rejected ({code}): {message}")

@@ -3,17 +3,34 @@
 from collections.abc import Iterable
 from typing import Final
 
+from sagakit.core import transitions as t
 from sagakit.core.address import Address
-from sagakit.core.definition import Definition, Kind, Task
-from sagakit.core.state import Early, Marker, Saga, State, Step, StepStatus
+from sagakit.core.definition import Definition, Kind, Publication, Task
+from sagakit.core.state import Early, End, Marker, Saga, State, Status, Step, StepStatus
+from sagakit.core.transitions import Transition
 
 SETTLED: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
 """Forward and done: what depends on such a step may run."""
 
-ACTIVE: Final = frozenset({StepStatus.IN_FLIGHT, StepStatus.BACKING_OFF, StepStatus.PARKED})
+WAITING: Final = frozenset({StepStatus.BACKING_OFF, StepStatus.PARKED})
+"""Forward, not settled, and no reply awaited."""
+
+_ACTIVE: Final = WAITING | {StepStatus.IN_FLIGHT}
 """Forward and not settled: no compensation begins beside such a step."""
 
 _UNDO_OPEN: Final = frozenset({StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED})
+
+
+def unlocked(definition: Definition, transitions: Iterable[Transition]) -> Iterable[Address]:
+    """The steps that these transitions may have made ready, each once; all of them where the whole saga moved."""
+    found: dict[Address, None] = {}
+    for transition in transitions:
+        kind, step = type(transition), transition.header.step
+        if step is not None and kind in (t.StepSucceeded, t.StepSkipped):
+            found.update(dict.fromkeys(definition.dependents[step]))
+        elif kind in (t.SagaStarted, t.TurnBackAbandoned) or (kind is t.SagaUnparked and step is None):
+            return definition.tasks
+    return found
 
 
 def startable(definition: Definition, saga: Saga, candidates: Iterable[Address]) -> list[Task]:
@@ -27,9 +44,20 @@ def startable(definition: Definition, saga: Saga, candidates: Iterable[Address])
     ]
 
 
-def completed(definition: Definition, saga: Saga) -> bool:
-    """Whether every step is settled forward."""
-    return len(saga.steps) == len(definition.tasks) and all(step.status in SETTLED for step in saga.steps.values())
+def end_reached(definition: Definition, saga: Saga) -> End | None:
+    """The end that a saga has come to: every step settled forward, or all undone that may have taken effect."""
+    steps = saga.steps
+    if saga.status is Status.RUNNING:
+        done = len(steps) == len(definition.tasks) and all(step.status in SETTLED for step in steps.values())
+        return End.COMPLETED if done else None
+    tasks = definition.tasks
+    open_steps = any(step.status in _ACTIVE or _needs_undo(tasks[address], step) for address, step in steps.items())
+    return None if open_steps else End.COMPENSATED
+
+
+def publication(definition: Definition, end: End) -> Publication | None:
+    """The domain event that the definition publishes at this end."""
+    return definition.completed if end is End.COMPLETED else definition.compensated
 
 
 def pivot_passed(definition: Definition, saga: Saga) -> bool:
@@ -38,28 +66,23 @@ def pivot_passed(definition: Definition, saga: Saga) -> bool:
     return any((step := steps.get(pivot)) is not None and step.status in SETTLED for pivot in definition.pivots)
 
 
-def pivot_unknown(definition: Definition, saga: Saga) -> bool:
-    """Whether a pivot is parked that may have happened: only a person can say which way to go."""
-    steps = saga.steps
-    return any(
-        (step := steps.get(pivot)) is not None and step.status is StepStatus.PARKED and bool(step.unknown)
-        for pivot in definition.pivots
-    )
+def pivot_unknown(definition: Definition, saga: Saga) -> Address | None:
+    """The pivot that is parked and may have happened: only a person can say which way to go."""
+    for pivot in definition.pivots:
+        step = saga.steps.get(pivot)
+        if step is not None and step.status is StepStatus.PARKED and step.unknown:
+            return pivot
+    return None
 
 
-def active(saga: Saga) -> bool:
-    """Whether some forward step is in flight, waits for its next attempt, or is parked."""
-    return any(step.status in ACTIVE for step in saga.steps.values())
+def undoable(definition: Definition, saga: Saga) -> list[Task]:
+    """What can be compensated now.
 
-
-def undoable(definition: Definition, saga: Saga) -> tuple[list[Task], bool]:
-    """What can be compensated now, and whether everything is undone.
-
-    A compensation may start when every step that depended on its step is settled and, if it took effect, compensated; also
-    through steps that had no effect of their own. Nothing may start while a forward step is active.
+    A compensation may start when every step that depended on its step is settled and, if it took effect, compensated;
+    also through steps that had no effect of their own. Nothing may start while a forward step is active.
     """
-    if active(saga):
-        return [], False
+    if any(step.status in _ACTIVE for step in saga.steps.values()):
+        return []
     ready: list[Task] = []
     cleared: set[Address] = set()
     for task in definition.backwards:
@@ -71,7 +94,7 @@ def undoable(definition: Definition, saga: Saga) -> tuple[list[Task], bool]:
             cleared.add(address)
         elif step.status not in _UNDO_OPEN:
             ready.append(task)
-    return ready, len(cleared) == len(definition.tasks)
+    return ready
 
 
 def _needs_undo(task: Task, step: Step) -> bool:
@@ -81,7 +104,7 @@ def _needs_undo(task: Task, step: Step) -> bool:
 
 
 def irreversible(definition: Definition, saga: Saga, task: Task) -> bool:
-    """Whether a failure of `task` leaves no way back: it is past the pivot, or it is the pivot and may have happened."""
+    """Whether a failure of `task` leaves no way back: past the pivot, or at the pivot if that may have happened."""
     if task.kind is Kind.RETRIABLE or pivot_passed(definition, saga):
         return True
     return task.kind is Kind.PIVOT and bool(saga.steps[task.address].unknown)

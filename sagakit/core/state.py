@@ -78,9 +78,9 @@ class KeptSignal:
 class Saga:
     """A live saga: the snapshot.
 
-    `data` holds what expressions read: `start`, and each succeeded step's kept reply fields under the step's name. `steps`
-    holds the steps that were reached, by address, in the order in which they were reached. `parked` is the reason why the
-    saga as a whole waits for a person (single steps may be parked beside it).
+    `data` holds what expressions read: `start`, and each succeeded step's kept reply fields under the step's name.
+    `steps` holds the steps that were reached, by address, in the order in which they were reached. `parked` is the
+    reason why the saga as a whole waits for a person (single steps may be parked beside it).
     """
 
     saga_id: str

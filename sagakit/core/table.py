@@ -1,7 +1,7 @@
 """The transition table of replies: what an outcome means for a step, by where the step stands.
 
-A pair that is not in the table changes nothing: the reply is recorded as ignored. Replies to an earlier attempt have rows
-of their own, because such a reply settles only its own attempt while a newer one is in flight.
+A pair that is not in the table changes nothing: the reply is recorded as ignored. Replies to an earlier attempt have
+rows of their own, because such a reply settles only its own attempt while a newer one is in flight.
 """
 
 from collections.abc import Mapping

@@ -34,7 +34,8 @@ def _step_due(turn: Turn, saga: Saga, address: Address) -> None:
     task, step = turn.definition.tasks[address], saga.steps[address]
     if step.status is StepStatus.IN_FLIGHT:
         turn.emit(t.StepTimedOut, address, Direction.FORWARD, step.attempt)
-        return retry_or_give_up(turn, task, FailureKind.TIMED_OUT, None, f"no reply within {task.command.timeout_ms} ms")
+        late = f"no reply within {task.command.timeout_ms} ms"
+        return retry_or_give_up(turn, task, FailureKind.TIMED_OUT, None, late)
     if step.status is StepStatus.BACKING_OFF:
         return attempt(turn, task)
     if step.status is StepStatus.UNDOING:
@@ -46,7 +47,7 @@ def _step_due(turn: Turn, saga: Saga, address: Address) -> None:
 def _deadline_due(turn: Turn, saga: Saga) -> None:
     definition = turn.definition
     turn.emit(t.DeadlinePassed)
-    too_late = schedule.pivot_passed(definition, saga) or schedule.pivot_unknown(definition, saga)
+    too_late = schedule.pivot_passed(definition, saga) or schedule.pivot_unknown(definition, saga) is not None
     if saga.status is Status.RUNNING and not too_late:
         turn_back(turn, Failure(step=None, kind=FailureKind.DEADLINE, code=None, message="the saga's deadline passed"))
 

@@ -1,7 +1,7 @@
 """The facts of the backlog: one record type per kind, a common header first.
 
-A transition says what was decided and carries whatever `decide` was given and cannot derive again; `evolve` folds it into
-the state and evaluates nothing.
+A transition says what was decided and carries whatever `decide` was given and cannot derive again; `evolve` folds it
+into the state and evaluates nothing.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Direction(Enum):
 class Header:
     """What every transition says of itself.
 
-    `at_ms` is the decision time, never going back within a saga; `partition_ms` the partition time. A record that no saga
-    is known for has no `run` and `seq` (nor definition, version, engine level) and stands outside every fold.
+    `at_ms` is the decision time, never going back within a saga; `partition_ms` the partition time. A record that no
+    saga is known for has no `run` and `seq` (nor definition, version, engine level) and stands outside every fold.
     """
 
     saga_id: str
@@ -78,7 +78,7 @@ class _Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SagaStarted(_Transition):
-    """A run began. `start` holds the fields of the start record that expressions read; `deadline_at_ms` its deadline."""
+    """A run began. `start` holds the fields of the start record that expressions read."""
 
     key: str
     start: Data
@@ -163,7 +163,7 @@ class StepSucceeded(_Transition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRejected(_Transition):
-    """A participant refused this attempt: a known no-effect, of this attempt only. `declared`: the definition names it."""
+    """A participant refused: a known no-effect, of this attempt only. `declared`: the definition names the code."""
 
     code: str
     message: str | None
@@ -204,7 +204,7 @@ class StepGivenUp(_Transition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingFailed(_Transition):
-    """An expression has no value: never retried. Step and direction in the header; `field` is what was to be computed."""
+    """An expression has no value: never retried. `field` is what was to be computed."""
 
     field: str
     expression: str

@@ -1,5 +1,8 @@
-"""One decision in the making: transitions are emitted one by one, each folded in at once, so that the rules that follow
-see its effect. The only place where headers, sequence numbers and causes are made."""
+"""One decision in the making.
+
+Transitions are emitted one by one, each folded in at once, so that the rules that follow see its effect. The only place
+where headers, sequence numbers and causes are made.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,10 +13,10 @@ from sagakit.core import transitions as t
 from sagakit.core.actions import Action, PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
 from sagakit.core.definition import Command, Definition, Expression, Publication, Task
-from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start
+from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start, TraceContext
 from sagakit.core.evolve import evolve
 from sagakit.core.state import End, Marker, Saga, State
-from sagakit.core.transitions import Direction, Header, Transition
+from sagakit.core.transitions import Direction, Failure, Header, Transition
 from sagakit.core.values import Data, EvaluationError, Value
 
 ENGINE_LEVEL: Final = 1
@@ -23,7 +26,9 @@ ENGINE_LEVEL: Final = 1
 class Turn:
     """The working state of one decision. It lives as long as the call and is seen by nobody else."""
 
-    def __init__(self, saga_id: str, definition: Definition | None, state: State | None, event: Event, now: Now) -> None:
+    def __init__(
+        self, saga_id: str, definition: Definition | None, state: State | None, event: Event, now: Now
+    ) -> None:
         at_ms = now.decision_ms if not isinstance(state, Saga | Marker) else max(now.decision_ms, state.at_ms)
         self.saga_id = saga_id
         self._definition = definition
@@ -34,6 +39,7 @@ class Turn:
         self.transitions: list[Transition] = []
         self.actions: list[Action] = []
         self._follow_up: Cause | None = None
+        self._data: tuple[Data, Failure | None, Data] | None = None
 
     @property
     def definition(self) -> Definition:
@@ -60,16 +66,12 @@ class Turn:
         state = self.state
         if kind is t.SagaStarted:
             assert isinstance(self.event, Start)
-            run, seq = self.event.run, 1
-            definition, version, level = self.definition.name, self.definition.version, ENGINE_LEVEL
+            run, seq, level = self.event.run, 1, ENGINE_LEVEL
         else:
             assert isinstance(state, Saga | Marker)
-            run, seq = state.run, state.seq + 1
-            definition, version, level = state.definition, state.version, state.engine_level
+            run, seq, level = state.run, state.seq + 1, state.engine_level
+        definition, version = self._deciding()
         first = not self.transitions
-        trace = self.event.trace
-        if trace is None and isinstance(state, Saga):
-            trace = state.trace
         header = Header(
             saga_id=self.saga_id,
             run=run,
@@ -83,7 +85,7 @@ class Turn:
             direction=direction,
             attempt=attempt,
             cause=self.event.cause if first else self._cause_of_the_others(),
-            trace=trace,
+            trace=self._trace(),
         )
         transition = kind(header=header, input=self.event if first else None, **fields)
         self.transitions.append(transition)
@@ -109,6 +111,13 @@ class Turn:
                 **fields,
             )
         )
+
+    def _deciding(self) -> tuple[str, int]:
+        """The definition that decides, and its version: for a start that is ignored, the one that would have run."""
+        if self._definition is not None:
+            return self._definition.name, self._definition.version
+        assert isinstance(self.state, Saga | Marker)
+        return self.state.definition, self.state.version
 
     def _cause_of_the_others(self) -> Cause:
         if self._follow_up is None:
@@ -136,26 +145,24 @@ class Turn:
     def data(self) -> Data:
         """What expressions read now."""
         saga = self.saga
-        failure = saga.failure
-        if failure is None:
-            return {**self.definition.blank, **saga.data}
-        told: Value = {
-            "step": failure.step,
-            "kind": failure.kind.value,
-            "code": failure.code,
-            "message": failure.message,
-        }
-        return {**self.definition.blank, **saga.data, "failure": told}
+        if self._data is None or self._data[0] is not saga.data or self._data[1] is not saga.failure:
+            told = {} if saga.failure is None else {"failure": _told(saga.failure)}
+            self._data = saga.data, saga.failure, {**self.definition.blank, **saga.data, **told}
+        return self._data[2]
+
+    def effect_key(self, address: Address) -> str:
+        """The idempotency key of a step's forward command: what its compensation undoes."""
+        return ids.idempotency_key(self.saga.saga_id, self.saga.run, address, Direction.FORWARD.value, 0)
+
+    def _trace(self) -> TraceContext | None:
+        if self.event.trace is None and isinstance(self.state, Saga):
+            return self.state.trace
+        return self.event.trace
 
     def send(self, task: Task, command: Command, direction: Direction, attempt: int, data: Data) -> tuple[str, int]:
         """Ask for a command to be sent; its id, and when its attempt times out."""
-        saga = self.saga
-        address = task.address
-        forward_key = ids.idempotency_key(saga.saga_id, saga.run, address, Direction.FORWARD.value, 0)
-        undoes = None if direction is Direction.FORWARD else forward_key
-        key = forward_key
-        if undoes is not None:
-            key = ids.idempotency_key(saga.saga_id, saga.run, address, direction.value, 0)
+        saga, address = self.saga, task.address
+        backward = direction is Direction.COMPENSATION
         action = SendCommand(
             saga_id=saga.saga_id,
             run=saga.run,
@@ -163,14 +170,14 @@ class Turn:
             direction=direction,
             attempt=attempt,
             command_id=ids.command_id(saga.saga_id, saga.run, address, direction.value, attempt),
-            idempotency_key=key,
-            undoes=undoes,
+            idempotency_key=ids.idempotency_key(saga.saga_id, saga.run, address, direction.value, 0),
+            undoes=self.effect_key(address) if backward else None,
             service=command.service,
             type=command.type,
             data=data,
             expires_at_ms=self.at_ms + command.timeout_ms,
             causation_id=self.event.cause.message_id,
-            trace=self.event.trace or saga.trace,
+            trace=self._trace(),
         )
         self.actions.append(action)
         return action.command_id, action.expires_at_ms
@@ -187,7 +194,7 @@ class Turn:
                 key=saga.key,
                 data=data,
                 causation_id=self.event.cause.message_id,
-                trace=self.event.trace or saga.trace,
+                trace=self._trace(),
             )
         )
 
@@ -206,6 +213,11 @@ class Turn:
                 end=end.value,
                 reply_to=saga.reply_to,
                 causation_id=self.event.cause.message_id,
-                trace=self.event.trace or saga.trace,
+                trace=self._trace(),
             )
         )
+
+
+def _told(failure: Failure) -> Value:
+    step = None if failure.step is None else str(failure.step)
+    return {"step": step, "kind": failure.kind.value, "code": failure.code, "message": failure.message}
