@@ -22,8 +22,8 @@ FUNCTION_LINES_MAX = 70
 # Everything that `import sagakit` promises. A name that goes in here stays; one that leaves breaks users.
 PUBLIC_NAMES: list[str] = []
 
-# The system paths that containers have wherever they run are nobody's own; these directories are some machine's.
-MACHINE_PATH = re.compile(r"(?<![\w.~}-])/(?:work|root|home|Users|tmp|opt)/\w")
+# What stands below these directories is some machine's own; `usr`, `var`, `etc`, `opt` are alike in every container.
+MACHINE_PATH = re.compile(r"(?<![\w.~}-])/(?:work|root|home|Users|tmp)/\w")
 PUT_OFF = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
 
 
