@@ -247,7 +247,7 @@ class KafkaMessages:
         failed = [position for position in positions if (error or position.error) is not None]
         if failed:
             _logger.warning("offsets were not committed, and will be again: %s", error or failed[0].error)
-            self._listener.commit_failed([TopicPartition(one.topic, one.partition) for one in failed])
+            self._listener.on_commit_failed([TopicPartition(one.topic, one.partition) for one in failed])
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
         placeholders = [KafkaPartition(one.topic, one.partition, 0) for one in partitions]
@@ -256,12 +256,12 @@ class KafkaMessages:
         self._pending.update(TopicPartition(one.topic, one.partition) for one in partitions)
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
-        self._listener.revoked(self._leaving(partitions))
+        self._listener.on_revoked(self._leaving(partitions))
         self._forget(partitions)
         consumer.incremental_unassign(list(partitions))
 
     def _on_lost(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
-        self._listener.lost(self._leaving(partitions))
+        self._listener.on_lost(self._leaving(partitions))
         self._forget(partitions)
         consumer.incremental_unassign(list(partitions))
 
@@ -320,7 +320,7 @@ class KafkaMessages:
         self._consumer.resume([beginning])
         self._pending.discard(partition)
         self._owned.add(partition)
-        self._listener.assigned({partition: start})
+        self._listener.on_assigned({partition: start})
 
     def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         """The first offset of the log and the one after its last stable record."""
@@ -333,7 +333,7 @@ class KafkaMessages:
         self._pending.discard(partition)
         self._owned.discard(partition)
         self._paused.discard(partition)
-        self._listener.offset_lost(partition, committed, log_start)
+        self._listener.on_offset_lost(partition, committed, log_start)
 
     def _classify(self, error: KafkaError) -> DeliveryFailure:
         if error.fatal():

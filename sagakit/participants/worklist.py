@@ -1,5 +1,4 @@
-"""Which records are in work, in what order they may run, and how far offsets may be committed. Pure: no threads, no
-Kafka.
+"""Which records are in work, in what order they may run, how far offsets may be committed. No threads, no Kafka.
 
 A record goes through three states. *Waiting*: an earlier record of the same key is still in its handler. *Running*: its
 handler runs. *Handled*: the handler has ended but the reply's delivery report is outstanding. Then it is finished, and
@@ -91,6 +90,11 @@ class Worklist(Generic[Item]):
         """How many more records may be taken in now."""
         return max(0, self._limit - self._depth)
 
+    @property
+    def awaits_delivery(self) -> bool:
+        """Whether a handled record waits for its delivery report."""
+        return bool(self._handled)
+
     def assign(self, partition: TopicPartition, next_offset: int) -> None:
         """A partition is ours from `next_offset` on. A new epoch begins, also if it was ours before."""
         self.drop([partition])
@@ -142,6 +146,11 @@ class Worklist(Generic[Item]):
         """
         self._running.discard(ticket)
         return self._next_of_lane(ticket)
+
+    def wanted(self, ticket: Ticket[Item]) -> bool:
+        """Whether `ticket` should be worked on: its assignment holds and was not withdrawn."""
+        assignment = self._assignments.get(ticket.partition)
+        return assignment is not None and assignment.epoch == ticket.epoch and not assignment.withdrawn
 
     def withdraw(self, partitions: Iterable[TopicPartition]) -> int:
         """Take in no more of `partitions`, forget what waits; what runs goes on. Gives how many waited."""

@@ -39,19 +39,19 @@ Delivery: TypeAlias = Callable[[DeliveryFailure | None], None]
 class AssignmentListener(Protocol):
     """What a participant does when partitions come and go."""
 
-    def assigned(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def on_assigned(self, offsets: Mapping[TopicPartition, int]) -> None:
         """These partitions are ours, and their records follow from these offsets on."""
         ...
 
-    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+    def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions leave when this returns. Until then they are ours: what has ended may be committed."""
         ...
 
-    def lost(self, partitions: Collection[TopicPartition]) -> None:
+    def on_lost(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions have left already, perhaps long ago. Nothing of them may be committed any more."""
         ...
 
-    def offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
+    def on_offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
         """Records of this partition were deleted before anyone handled them, so it stands still.
 
         The committed offset lies below the log's start, or vanished (None) although the group had begun with this
@@ -59,7 +59,7 @@ class AssignmentListener(Protocol):
         """
         ...
 
-    def commit_failed(self, partitions: Collection[TopicPartition]) -> None:
+    def on_commit_failed(self, partitions: Collection[TopicPartition]) -> None:
         """An earlier commit without waiting did not arrive for these partitions."""
         ...
 
@@ -93,8 +93,7 @@ class Messages(Protocol):
         ...
 
     def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> bool:
-        """Commit next offsets of partitions that are ours. False if it is known to have failed; they can be tried
-        again.
+        """Commit next offsets of partitions that are ours. False if it is known to have failed: try them again.
 
         Without `wait` it is only begun, and a failure is told to the listener.
         """
@@ -105,5 +104,5 @@ class Messages(Protocol):
         ...
 
     def close(self) -> None:
-        """Leave the group (through `revoked`) and release everything."""
+        """Leave the group (through `on_revoked`) and release everything."""
         ...

@@ -96,6 +96,16 @@ def test_a_withdrawn_partition_forgets_what_waits_and_takes_in_nothing() -> None
     assert work.commits([P0]) == {P0: 1}
 
 
+def test_a_record_is_wanted_until_its_partition_is_withdrawn() -> None:
+    work = worklist()
+    ticket = started(admit(work, P0, 0, "saga"))
+    assert work.wanted(ticket)
+    work.withdraw([P0])
+    assert not work.wanted(ticket)
+    work.assign(P0, 0)
+    assert not work.wanted(ticket)
+
+
 def test_a_record_given_back_is_committed_by_nobody() -> None:
     work = worklist()
     ticket = started(admit(work, P0, 0, "saga"))
