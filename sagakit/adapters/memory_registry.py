@@ -1,4 +1,4 @@
-"""A schema registry within the process: for the embedded demo and tests. It forgets everything when the process ends."""
+"""A schema registry within the process, for the embedded demo and tests. It ends with the process."""
 
 import json
 import threading

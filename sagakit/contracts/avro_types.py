@@ -24,7 +24,7 @@ MISSING: Final = _Missing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Primitive:
-    """A type without a name. `logical` is a logical type that applies to it, else None; precision and scale of a decimal."""
+    """A type without a name. `logical` is the logical type that applies to it; precision and scale are a decimal's."""
 
     kind: str
     logical: str | None = None

@@ -1,13 +1,13 @@
 """Avro data to the values that expressions see, and back: compiled once per schema into plain functions.
 
-fastavro is given a schema without logical types, so what it reads and writes is the underlying number, text or bytes, and
-nothing is lost on the way (its own logical types end at the year 9999 and at microseconds). Each branch of a union, other
-than of null and one more, is wrapped into a record of one field named after the branch's position: Avro writes nothing for
-the wrapping, and the branch is known for certain on both sides.
+fastavro is given a schema without logical types, so what it reads and writes is the underlying number, text or bytes,
+and nothing is lost on the way (its own logical types end at the year 9999 and at microseconds). Each branch of a union,
+other than of null and one more, is wrapped into a record of one field named after the branch's position: Avro writes
+nothing for the wrapping, and the branch is known for certain on both sides.
 
-The forms: decimal and uuid as text; bytes and fixed in base64; date, times and timestamps as `logical` writes them; enums
-as text; unions unwrapped; doubles that are no number as `NaN`, `Infinity`, `-Infinity`. Where two branches of one union
-share a form (string and bytes), the first that reads back as the same value gets it, bytes and fixed last.
+The forms: decimal and uuid as text; bytes and fixed in base64; date, times and timestamps as `logical` writes them;
+enums as text; unions unwrapped; doubles that are no number as `NaN`, `Infinity`, `-Infinity`. Where two branches of one
+union share a form (string and bytes), the first that reads back as the same value gets it, bytes and fixed last.
 """
 
 from collections.abc import Callable, Mapping
@@ -209,7 +209,7 @@ def _read_union(branches: Mapping[str, Convert | None], raw: dict[str, Any] | No
 
 
 class _Writer:
-    """`strict` takes only what reading would give: the one text form, no int for a double, no field left to its default."""
+    """`strict` takes only what reading would give: the one text form, no int for a double, no field left out."""
 
     def __init__(self, wrappers: _Wrappers, *, strict: bool) -> None:
         self._wrappers = wrappers

@@ -1,9 +1,9 @@
 """The one text form of each Avro logical type, and the way back.
 
-Integer arithmetic only: `datetime` ends at the year 9999 and at microseconds, Avro's longs do not. Years outside 0 to 9999
-are written with a sign and at least six digits (ISO 8601 expanded years, as ECMAScript writes them). Values that a logical
-type forbids (a time of day beyond midnight) keep a readable form, so that conversion is total. Errors never name the text
-itself: it is business data.
+Integer arithmetic only: `datetime` ends at the year 9999 and at microseconds, Avro's longs do not. Years outside 0 to
+9999 are written with a sign and at least six digits (ISO 8601 expanded years, as ECMAScript writes them). Values that a
+logical type forbids (a time of day beyond midnight) keep a readable form, so that conversion is total. Errors never
+name the text itself: it is business data.
 """
 
 import re

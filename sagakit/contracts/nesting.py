@@ -1,8 +1,8 @@
 """A check of bytes before fastavro reads them, for the two kinds of schema with which few bytes can end the process.
 
-A record that contains itself lets each byte nest one level deeper, and fastavro's compiled reader then overflows the stack
-(a segmentation fault at 10,000 levels, which no `except` catches). An array whose items take no bytes lets a few bytes
-announce a million of them. Schemas of neither kind need no check.
+A record that contains itself lets each byte nest one level deeper, and fastavro's compiled reader then overflows the
+stack (a segmentation fault at 10,000 levels, which no `except` catches). An array whose items take no bytes lets a few
+bytes announce a million of them. Schemas of neither kind need no check.
 """
 
 from collections.abc import Callable
@@ -103,19 +103,19 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
             raise UndecodableError("a number longer than 64 bits")
 
 
-def _skip_nothing(data: bytes, position: int, depth: int) -> int:
+def _skip_nothing(_data: bytes, position: int, _depth: int) -> int:
     return position
 
 
-def _skip_bytes(size: int, data: bytes, position: int, depth: int) -> int:
+def _skip_bytes(size: int, _data: bytes, position: int, _depth: int) -> int:
     return position + size
 
 
-def _skip_number(data: bytes, position: int, depth: int) -> int:
+def _skip_number(data: bytes, position: int, _depth: int) -> int:
     return _number(data, position)[1]
 
 
-def _skip_text(data: bytes, position: int, depth: int) -> int:
+def _skip_text(data: bytes, position: int, _depth: int) -> int:
     length, position = _number(data, position)
     if length < 0:
         raise UndecodableError("text or bytes of a negative length")

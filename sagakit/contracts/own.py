@@ -1,8 +1,10 @@
 """sagakit's own records: their schemas, ids, encoding and decoding.
 
-They have no logical types and no unions but with null, so their fields cross the wire as they are, without a conversion.
+They have no logical types, so their fields cross the wire as they are, without a conversion. Where a union has several
+records, the one that it holds is named: `(full name, fields)`, in both directions.
 """
 
+import json
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +18,6 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from sagakit.contracts import framing, schemas
 from sagakit.contracts.avro_types import parse_record
 from sagakit.contracts.codec import AVRO_READ_ERRORS
-from sagakit.contracts.conversion import compile_conversion
 from sagakit.contracts.errors import SchemaError, UndecodableError
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
@@ -64,8 +65,8 @@ class _Reader:
 class OwnRecords:
     """Encodes and decodes sagakit's own records.
 
-    With `register` each schema is registered where it is first needed (embedded, tests); without it the schemas must stand
-    in the registry already. `prepare` asks for all of them at once, so that a process fails at its start and not later.
+    With `register` each schema is registered where it is first needed (embedded, tests); without it the schemas must
+    stand in the registry already. `prepare` asks for all of them at once, so that a process fails at its start and not later.
     """
 
     def __init__(self, registry: SchemaRegistry, register: bool = False) -> None:
@@ -131,7 +132,9 @@ class OwnRecords:
         source = BytesIO(value)
         source.seek(framing.PREFIX_BYTES)
         try:
-            fields: dict[str, Any] = schemaless_reader(source, reader.parsed, reader.resolved)  # type: ignore[assignment]
+            fields: dict[str, Any] = schemaless_reader(  # type: ignore[assignment]
+                source, reader.parsed, reader.resolved, return_record_name=True, return_record_name_override=True
+            )
         except AVRO_READ_ERRORS as error:
             raise UndecodableError(
                 f"the bytes do not fit the schema of {reader.name}: {type(error).__name__}: {error}"
@@ -145,7 +148,7 @@ class OwnRecords:
             text = self._texts.get(name)
             if text is None:
                 raise SchemaError(f"sagakit has no record {name!r}; it has {', '.join(sorted(self._texts))}")
-            self._parsed[name] = parse_schema(compile_conversion(parse_record(text)).wire)
+            self._parsed[name] = parse_schema(json.loads(text))
         return self._parsed[name]
 
     def _writer(self, name: str) -> _Writer:
@@ -161,8 +164,8 @@ class OwnRecords:
     def _reader(self, schema_id: int) -> _Reader | None:
         if schema_id not in self._readers:
             try:
-                record = parse_record(self._registry.schema(schema_id))
-                wire = parse_schema(compile_conversion(record).wire)
+                text = self._registry.schema(schema_id)
+                record = parse_record(text)
             except UnknownSchemaError as error:
                 raise UndecodableError(f"the registry has no schema {schema_id}: {error}") from error
             except SchemaError as error:
@@ -172,13 +175,13 @@ class OwnRecords:
                 if namespace != NAMESPACE:
                     self._readers.setdefault(schema_id, None)
                 else:
-                    resolved = self._resolved(name, wire)
-                    self._readers.setdefault(schema_id, _Reader(name, wire, resolved))
+                    written = parse_schema(json.loads(text))
+                    self._readers.setdefault(schema_id, _Reader(name, written, self._resolved(name, written)))
         return self._readers[schema_id]
 
-    def _resolved(self, name: str, wire: Any) -> Any | None:
-        """Our own version of a record's schema, to read another version as; None for the same or for an unknown record."""
+    def _resolved(self, name: str, written: Any) -> Any | None:
+        """Our own version of a record's schema, to read another version as; None for the same and for unknown records."""
         if name not in self._texts:
             return None
         parsed = self._parse(name)
-        return None if parsed == wire else parsed
+        return None if parsed == written else parsed

@@ -1,4 +1,4 @@
-"""The one place where payloads are opened and sealed. Encryption comes here, behind the same protocol, without a new format."""
+"""The one place where payloads are opened and sealed: encryption can come here, without a new format."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -61,8 +61,8 @@ def canonical_json(data: Data) -> bytes:
     """Compact UTF-8 JSON with sorted keys.
 
     Raises:
-        UnencodableError: the data is not made of JSON values: an integer beyond 64 bits, a double that is no number, text
-            that UTF-8 cannot hold, more than some 250 levels of nesting.
+        UnencodableError: the data is not made of JSON values: an integer beyond 64 bits, a double that is no number,
+            text that UTF-8 cannot hold, more than some 250 levels of nesting.
     """
     try:
         text = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from functools import partial
+from math import isnan
 from struct import Struct
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -18,6 +19,16 @@ _INTEGER_LIMIT: Final = {"int": 1 << 31, "long": 1 << 63}
 _FLOAT: Final = Struct("<f")
 _NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _DIGITS: Final = {"millis": 3, "micros": 6, "nanos": 9}
+
+
+_SHOWN: Final[dict[type, str]] = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a double",
+    str: "text",
+    list: "a list",
+    dict: "a record or map",
+}
 
 
 class MismatchError(Exception):
@@ -45,7 +56,7 @@ def shown(value: Any) -> str:
 
 def is_base64(node: Node) -> bool:
     """Whether values of the type are written in base64, which nearly any text could be."""
-    return (isinstance(node, Primitive) and node.kind == "bytes" or isinstance(node, Fixed)) and node.logical is None
+    return ((isinstance(node, Primitive) and node.kind == "bytes") or isinstance(node, Fixed)) and node.logical is None
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -91,7 +102,7 @@ def _read_uuid(raw: bytes) -> str:
 def _read_double(raw: float) -> float | str:
     if raw - raw == 0.0:  # neither infinite nor not a number
         return raw
-    return "NaN" if raw != raw else "Infinity" if raw > 0 else "-Infinity"
+    return "NaN" if isnan(raw) else "Infinity" if raw > 0 else "-Infinity"
 
 
 def _time_forms(name: str) -> tuple[Convert, Convert]:
@@ -240,7 +251,7 @@ def _write_float(strict: bool, value: Any) -> float:
         short: float = _FLOAT.unpack(_FLOAT.pack(number))[0]
     except OverflowError as error:
         raise MismatchError("a double too large for Avro's float") from error
-    if strict and short != number and number == number:
+    if strict and short != number and not isnan(number):
         raise MismatchError("a double that Avro's float cannot hold exactly")
     return number
 

@@ -1,7 +1,7 @@
 """Avro schemas as files: a folder of `.avsc`, one named type each, put together into self-contained texts.
 
-Files name each other's types by full name, in any order; a self-contained text defines each type where it is first used,
-so that a registry needs no references and a reader needs no other file.
+Files name each other's types by full name, in any order; a self-contained text defines each type where it is first
+used, so that a registry needs no references and a reader needs no other file.
 """
 
 import json
@@ -102,12 +102,8 @@ def _read(origin: str, text: str) -> SchemaFile:
     except (KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"{origin}: not an Avro schema: {error!r}") from error
     name = full_name(definition["name"], definition.get("namespace"))
-    return SchemaFile(
-        name=name,
-        origin=origin,
-        definition=definition,
-        references=tuple(used_name for used_name in used if used_name not in defined),
-    )
+    references = tuple(one for one in used if one not in defined)
+    return SchemaFile(name=name, origin=origin, definition=definition, references=references)
 
 
 def _collect(schema: Json, namespace: str | None, defined: set[str], used: dict[str, None]) -> None:

@@ -8,8 +8,8 @@ from functools import cached_property
 class Topics:
     """Topic names of one namespace.
 
-    Saga topics carry the namespace; a service's topics do not, so that a new namespace can use the same services while the
-    old one drains. `topic_prefix` stands before every name.
+    Saga topics carry the namespace; a service's topics do not, so that a new namespace can use the same services while
+    the old one drains. `topic_prefix` stands before every name.
     """
 
     namespace: str = "default"

@@ -1,0 +1,105 @@
+"""Pieces that several of sagakit's own records share, from the core's values to fields and back.
+
+A nullable record is written as `(full name, fields)`: fastavro then need not try whether the fields fit.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from sagakit.contracts.payload import PayloadCodec
+from sagakit.core.address import Address
+from sagakit.core.events import ReplyTo, TraceContext
+from sagakit.core.transitions import Failure, FailureKind
+from sagakit.core.values import Data, Opened, Payload
+
+Fields: TypeAlias = dict[str, Any]
+Raw: TypeAlias = Mapping[str, Any]
+Optional: TypeAlias = tuple[str, Fields] | None
+"""A nullable record on its way to the wire."""
+
+
+def payload_fields(payload: Payload) -> Fields:
+    """The fields of `sagakit.Payload`."""
+    return {"framed": payload.framed, "encoding": payload.encoding, "key_id": payload.key_id}
+
+
+def payload_of(raw: Raw) -> Payload:
+    """The payload of `sagakit.Payload`."""
+    return Payload(framed=raw["framed"], encoding=raw["encoding"], key_id=raw["key_id"])
+
+
+def optional_payload(payload: Payload | None) -> Optional:
+    """A payload that may be missing."""
+    return None if payload is None else ("sagakit.Payload", payload_fields(payload))
+
+
+def optional_payload_of(raw: Raw | None) -> Payload | None:
+    """A payload that may be missing."""
+    return None if raw is None else payload_of(raw)
+
+
+def opened_fields(opened: Opened | None) -> Optional:
+    """The payload that was opened; its data is not stored beside it."""
+    return None if opened is None else ("sagakit.Payload", payload_fields(opened.payload))
+
+
+def opened_of(raw: Raw | None, payloads: PayloadCodec) -> Opened | None:
+    """A payload that may be missing, opened; errors as `PayloadCodec.open`."""
+    return None if raw is None else payloads.open(payload_of(raw))
+
+
+def sealed_fields(data: Data, payloads: PayloadCodec) -> Fields:
+    """Derived data, sealed; errors as `PayloadCodec.seal`."""
+    return payload_fields(payloads.seal(data))
+
+
+def sealed_of(raw: Raw, payloads: PayloadCodec) -> Data:
+    """Derived data, opened; errors as `PayloadCodec.open`."""
+    return payloads.open(payload_of(raw)).data
+
+
+def trace_fields(trace: TraceContext | None) -> Optional:
+    """The fields of `sagakit.TraceContext`."""
+    if trace is None:
+        return None
+    return "sagakit.TraceContext", {"traceparent": trace.traceparent, "tracestate": trace.tracestate}
+
+
+def trace_of(raw: Raw | None) -> TraceContext | None:
+    """The trace context of `sagakit.TraceContext`."""
+    return None if raw is None else TraceContext(traceparent=raw["traceparent"], tracestate=raw["tracestate"])
+
+
+def reply_to_fields(reply_to: ReplyTo | None) -> Optional:
+    """The fields of `sagakit.ReplyTo`."""
+    return None if reply_to is None else ("sagakit.ReplyTo", {"topic": reply_to.topic, "partition": reply_to.partition})
+
+
+def reply_to_of(raw: Raw | None) -> ReplyTo | None:
+    """The address of `sagakit.ReplyTo`."""
+    return None if raw is None else ReplyTo(topic=raw["topic"], partition=raw["partition"])
+
+
+def failure_fields(failure: Failure) -> Fields:
+    """The fields of `sagakit.Failure`."""
+    return {"step": failure.step, "kind": failure.kind.value, "code": failure.code, "message": failure.message}
+
+
+def failure_of(raw: Raw) -> Failure:
+    """The failure of `sagakit.Failure`.
+
+    Raises:
+        ValueError: if its kind or its address is unknown to this release.
+    """
+    return Failure(
+        step=address_of(raw["step"]), kind=FailureKind(raw["kind"]), code=raw["code"], message=raw["message"]
+    )
+
+
+def address_of(raw: str | None) -> Address | None:
+    """A step address that may be missing.
+
+    Raises:
+        InvalidAddressError: if it is no address.
+    """
+    return None if raw is None else Address.parse(raw)
