@@ -1,0 +1,191 @@
+"""What follows from a decision, as records: mapped, encoded and checked for size before anything is staged."""
+
+from hashlib import sha256
+from typing import Final, get_args
+
+from sagakit.contracts import envelope, messages
+from sagakit.contracts.codec import AvroCodec, CompiledSchema
+from sagakit.contracts.errors import SchemaError, UnencodableError
+from sagakit.contracts.messages import DomainEvent
+from sagakit.contracts.own import OwnRecords
+from sagakit.contracts.payload import PayloadCodec
+from sagakit.contracts.snapshots import encode_state
+from sagakit.contracts.topics import Topics
+from sagakit.contracts.transitions import encode_transition
+from sagakit.core.actions import Action, PublishEvent, SendCommand
+from sagakit.core.address import Address
+from sagakit.core.decide import Decision
+from sagakit.core.events import Refusal, Refused
+from sagakit.core.schedule import next_due_ms
+from sagakit.core.state import State
+from sagakit.core.transitions import Direction, Transition
+from sagakit.orchestrator.blocked import PartitionBlockedError
+from sagakit.orchestrator.catalog import Published
+from sagakit.orchestrator.cycle import Produced
+from sagakit.orchestrator.memory import Entry
+from sagakit.ports.log import Outgoing, Record
+from sagakit.ports.registry import RegistryUnavailableError, UnknownSchemaError
+
+SAFE_SHARE: Final = 0.8
+"""The part of the broker's record limit that is used: the rest is for batch framing and headers added on the way."""
+
+_CUT_HEADER_BYTES: Final = 256
+"""Room for what is said of a dead letter that had to be cut."""
+
+_HEADER_BYTES: Final = 16
+"""What the broker adds to a header's name and value, and more."""
+
+
+_TYPES: Final = {kind: f"sagakit.{kind.__name__}".encode() for kind in get_args(Transition)}
+
+
+class RefusedRecordError(Exception):
+    """A record that follows from a decision cannot be encoded, or is larger than the broker takes."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class Writer:
+    """Makes the records of one orchestrator."""
+
+    def __init__(
+        self,
+        namespace: str,
+        topics: Topics,
+        own: OwnRecords,
+        payloads: PayloadCodec,
+        avro: AvroCodec,
+        max_record_bytes: int,
+    ) -> None:
+        self._namespace = namespace
+        self._topics = topics
+        self._own = own
+        self._payloads = payloads
+        self._avro = avro
+        self._limit = int(max_record_bytes * SAFE_SHARE)
+
+    def decision(self, decision: Decision, partition: int, published: Published | None) -> list[Produced]:
+        """The records of a decision's transitions and actions; its state is written by `state`.
+
+        Raises:
+            RefusedRecordError: one of them cannot be sent; it says which.
+            PartitionBlockedError: a schema is not registered, or the registry has to be asked and does not answer.
+        """
+        backlog = self._topics.backlog
+        produced = []
+        for transition in decision.transitions:
+            try:
+                key, value = encode_transition(transition, self._namespace, self._own, self._payloads)
+            except UnencodableError as error:
+                raise RefusedRecordError(Refusal(target=Refused.INPUT, address=None, reason=str(error))) from error
+            record = Outgoing(backlog, partition, key, value, _transition_headers(transition))
+            produced.append(self._checked(record, Refused.INPUT, None))
+        if decision.actions:
+            at_ms = decision.transitions[0].header.at_ms
+            produced += [self._action(action, partition, published, at_ms) for action in decision.actions]
+        return produced
+
+    def _action(self, action: Action, partition: int, published: Published | None, at_ms: int) -> Produced:
+        assert published is not None
+        target, address = _target(action)
+        try:
+            if isinstance(action, SendCommand):
+                schema = self._schema(published, action.type)
+                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms)
+            elif isinstance(action, PublishEvent):
+                schema = self._schema(published, action.type)
+                record = messages.encode_event(action, schema, self._avro, self._topics, at_ms)
+            else:
+                record = messages.encode_result(action, self._own, self._topics, at_ms)
+        except UnencodableError as error:
+            raise RefusedRecordError(Refusal(target=target, address=address, reason=str(error))) from error
+        return self._checked(record, target, address)
+
+    def _schema(self, published: Published, name: str) -> CompiledSchema:
+        try:
+            return self._avro.compile_schema(published.schemas[name])
+        except UnknownSchemaError as error:
+            raise PartitionBlockedError(
+                f"the schema of {name} is not registered: {error}; run `sagakit schemas register`", transient=False
+            ) from error
+        except SchemaError as error:
+            raise PartitionBlockedError(f"the schema of {name} cannot be used: {error}", transient=False) from error
+        except RegistryUnavailableError as error:
+            raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+
+    def state(self, state: State, key: bytes, partition: int) -> tuple[Entry, Outgoing]:
+        """A state as memory holds it and as the state topic gets it.
+
+        Raises:
+            RefusedRecordError: it is larger than the broker takes.
+        """
+        try:
+            value = encode_state(state, self._own, self._payloads)
+        except UnencodableError as error:
+            raise RefusedRecordError(Refusal(target=Refused.INPUT, address=None, reason=str(error))) from error
+        due_ms = next_due_ms(state)
+        headers = () if due_ms is None else ((envelope.DUE, b"%d" % due_ms),)
+        record = Outgoing(self._topics.state, partition, key, value, headers)
+        self._checked(record, Refused.INPUT, None)
+        return Entry(value, due_ms), record
+
+    def tombstone(self, key: bytes, partition: int) -> Outgoing:
+        """What removes a key from the state topic."""
+        return Outgoing(self._topics.state, partition, key, None, ())
+
+    def start(
+        self, trigger: DomainEvent, definition: str, key: str, saga_id: str, partition: int, at_ms: int
+    ) -> Produced:
+        """The start that a domain event leads to, for the inbox partition of its saga."""
+        message = messages.StartMessage(saga_id=saga_id, definition=definition, key=key, payload=trigger.opened.payload)
+        said = envelope.Envelope(
+            message_id=trigger.cause.message_id,
+            source=envelope.orchestrator_source(self._namespace),
+            at_ms=at_ms,
+            causation_id=trigger.cause.message_id,
+            trace=trigger.trace,
+        )
+        record = messages.encode_start(message, said, self._own, self._topics, partition)
+        return self._checked(record, Refused.INPUT, None)
+
+    def dead_letter(self, record: Record, reason: str) -> Produced:
+        """A record that can never be taken in, raw; cut to size where even that does not fit."""
+        letter = messages.encode_dead_letter(record, self._topics.dead_letters, reason)
+        return Produced(self._cut(letter), Refused.INPUT, None)
+
+    def _cut(self, letter: Outgoing) -> Outgoing:
+        value = letter.value or b""
+        room = self._limit - len(letter.key) - _headers_size(letter) - _CUT_HEADER_BYTES
+        if len(value) <= room:
+            return letter
+        headers = (
+            *letter.headers,
+            (envelope.CUT_LENGTH, b"%d" % len(value)),
+            (envelope.CUT_SHA256, sha256(value).hexdigest().encode()),
+        )
+        return letter._replace(value=value[: max(room, 0)], headers=headers)
+
+    def _checked(self, record: Outgoing, target: Refused, address: Address | None) -> Produced:
+        size = len(record.key) + len(record.value or b"")
+        if size * 2 > self._limit and size + _headers_size(record) > self._limit:
+            reason = f"a record of {size} bytes for {record.topic}; the brokers safely take {self._limit}"
+            raise RefusedRecordError(Refusal(target=target, address=address, reason=reason))
+        return Produced(record, target, address)
+
+
+def _headers_size(record: Outgoing) -> int:
+    return sum(len(name) + len(value) + _HEADER_BYTES for name, value in record.headers)
+
+
+def _target(action: Action) -> tuple[Refused, Address | None]:
+    if isinstance(action, SendCommand):
+        forward = action.direction is Direction.FORWARD
+        return (Refused.COMMAND if forward else Refused.COMPENSATION), action.address
+    return (Refused.EVENT if isinstance(action, PublishEvent) else Refused.RESULT), None
+
+
+def _transition_headers(transition: Transition) -> tuple[tuple[str, bytes], ...]:
+    """The type, to filter by without opening the value. The rest of the envelope stands in the record's own header."""
+    return ((envelope.TYPE, _TYPES[type(transition)]),)
