@@ -1,4 +1,4 @@
-"""Whether a schema may follow those that a subject has, by Apache Avro's checker, with the field that breaks the rule."""
+"""Whether a schema may follow those that a subject has, by Apache Avro's checker, and which fields break a rule."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

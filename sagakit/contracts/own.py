@@ -13,12 +13,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
 
 from sagakit.contracts import framing, schemas
 from sagakit.contracts.avro_types import parse_record
 from sagakit.contracts.codec import AVRO_READ_ERRORS
 from sagakit.contracts.errors import SchemaError, UndecodableError
+from sagakit.contracts.own_writer import Write, compile_writer
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
 NAMESPACE: Final = "sagakit"
@@ -48,12 +49,6 @@ class OwnRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
-    prefix: bytes
-    parsed: Any
-
-
-@dataclass(frozen=True, slots=True)
 class _Reader:
     """How values of one schema id are read. `resolved` is our own schema, where the writer's is another version."""
 
@@ -66,7 +61,8 @@ class OwnRecords:
     """Encodes and decodes sagakit's own records.
 
     With `register` each schema is registered where it is first needed (embedded, tests); without it the schemas must
-    stand in the registry already. `prepare` asks for all of them at once, so that a process fails at its start and not later.
+    stand in the registry already. `prepare` asks for all of them at once, so that a process fails at its start and not
+    later.
     """
 
     def __init__(self, registry: SchemaRegistry, register: bool = False) -> None:
@@ -75,7 +71,8 @@ class OwnRecords:
         self._texts = {name.removeprefix(f"{NAMESPACE}."): text for name, text in own_schemas().items()}
         self._lock = threading.Lock()
         self._parsed: dict[str, Any] = {}
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, Write] = {}
+        self._ids: dict[str, int] = {}
         self._readers: dict[int, _Reader | None] = {}
 
     @property
@@ -95,7 +92,8 @@ class OwnRecords:
 
     def schema_id(self, name: str) -> int:
         """The id of a record's schema; errors as `prepare`."""
-        return int.from_bytes(self._writer(name).prefix[1:], "big")
+        self._writer(name)
+        return self._ids[name]
 
     def name_of(self, schema_id: int) -> str | None:
         """The name of the record that a schema id belongs to, without the namespace; None for records of others.
@@ -108,12 +106,9 @@ class OwnRecords:
         return None if reader is None else reader.name
 
     def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
-        """The framed value of a record; errors as `prepare`."""
-        writer = self._writers.get(name) or self._writer(name)
-        out = BytesIO()
-        out.write(writer.prefix)
-        schemaless_writer(out, writer.parsed, fields)
-        return out.getvalue()
+        """The framed value of a record; every field must be given. Errors as `prepare`."""
+        write = self._writers.get(name) or self._writer(name)
+        return write(fields)
 
     def decode(self, value: bytes) -> OwnRecord:
         """The record that a framed value holds, with the fields of our own version of its schema.
@@ -151,13 +146,14 @@ class OwnRecords:
             self._parsed[name] = parse_schema(json.loads(text))
         return self._parsed[name]
 
-    def _writer(self, name: str) -> _Writer:
+    def _writer(self, name: str) -> Write:
         with self._lock:
             if name not in self._writers:
                 parsed = self._parse(name)
                 ask = self._registry.register if self._register else self._registry.schema_id
                 schema_id = ask(f"{NAMESPACE}.{name}", self._texts[name])
-                self._writers[name] = _Writer(framing.prefix(schema_id), parsed)
+                self._ids[name] = schema_id
+                self._writers[name] = compile_writer(parse_record(self._texts[name]), framing.prefix(schema_id))
                 self._readers[schema_id] = _Reader(name, parsed, None)
         return self._writers[name]
 
@@ -180,7 +176,7 @@ class OwnRecords:
         return self._readers[schema_id]
 
     def _resolved(self, name: str, written: Any) -> Any | None:
-        """Our own version of a record's schema, to read another version as; None for the same and for unknown records."""
+        """Our version of a record's schema, to read another version as; None for the same and for unknown records."""
         if name not in self._texts:
             return None
         parsed = self._parse(name)

@@ -4,6 +4,7 @@ A nullable record is written as `(full name, fields)`: fastavro then need not tr
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sagakit.contracts.payload import PayloadCodec
@@ -96,10 +97,20 @@ def failure_of(raw: Raw) -> Failure:
     )
 
 
+@lru_cache(maxsize=4096)
+def parsed_address(raw: str) -> Address:
+    """A step address; remembered, since a definition has few.
+
+    Raises:
+        InvalidAddressError: if it is none.
+    """
+    return Address.parse(raw)
+
+
 def address_of(raw: str | None) -> Address | None:
     """A step address that may be missing.
 
     Raises:
-        InvalidAddressError: if it is no address.
+        InvalidAddressError: if it is none.
     """
-    return None if raw is None else Address.parse(raw)
+    return None if raw is None else parsed_address(raw)

@@ -3,7 +3,7 @@
 All data that expressions read is one sealed payload, whatever steps it belongs to.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecords
@@ -14,6 +14,7 @@ from sagakit.contracts.parts import (
     failure_of,
     optional_payload,
     optional_payload_of,
+    parsed_address,
     reply_to_fields,
     reply_to_of,
     sealed_fields,
@@ -22,8 +23,10 @@ from sagakit.contracts.parts import (
     trace_of,
 )
 from sagakit.contracts.payload import PayloadCodec
-from sagakit.core.address import Address
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State, Status, Step, StepStatus
+
+_STATUS: Final = {one.value: one for one in Status}
+_STEP_STATUS: Final = {one.value: one for one in StepStatus}
 
 
 def encode_state(state: State, own: OwnRecords, payloads: PayloadCodec) -> bytes:
@@ -59,7 +62,7 @@ def decode_state(value: bytes, own: OwnRecords, payloads: PayloadCodec) -> State
                 return _marker_of(raw)
             case "Early":
                 return Early(saga_id=raw["saga_id"], signals=tuple(map(_signal_of, raw["signals"])))
-    except ValueError as error:  # an enum's value or an address that this release does not know
+    except (ValueError, KeyError) as error:  # an enum's value or an address that this release does not know
         raise UndecodableError(f"a {record.name} that cannot be read: {error}") from error
     raise UndecodableError(f"a sagakit.{record.name} is no state of a saga")
 
@@ -109,12 +112,12 @@ def _saga_of(raw: Raw, payloads: PayloadCodec) -> Saga:
         version=raw["version"],
         engine_level=raw["engine_level"],
         key=raw["key"],
-        status=Status(raw["status"]),
+        status=_STATUS[raw["status"]],
         at_ms=raw["at_ms"],
         deadline_at_ms=raw["deadline_at_ms"],
         start_message_id=raw["start_message_id"],
         data=sealed_of(raw["values"], payloads),
-        steps={Address.parse(step["address"]): _step_of(step) for step in raw["steps"]},
+        steps={parsed_address(step["address"]): _step_of(step) for step in raw["steps"]},
         failure=None if failure is None else failure_of(failure),
         parked=raw["parked"],
         reply_to=reply_to_of(raw["reply_to"]),
@@ -125,7 +128,7 @@ def _saga_of(raw: Raw, payloads: PayloadCodec) -> Saga:
 
 def _step_of(raw: Raw) -> Step:
     return Step(
-        status=StepStatus(raw["status"]),
+        status=_STEP_STATUS[raw["status"]],
         attempt=raw["attempt"],
         budget_from=raw["budget_from"],
         unknown=tuple(raw["unknown"]),

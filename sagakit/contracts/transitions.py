@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, get_args
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecord, OwnRecords
 from sagakit.contracts.parts import (
+    address_of,
     failure_fields,
     failure_of,
     opened_fields,
@@ -26,7 +27,6 @@ from sagakit.contracts.parts import (
 )
 from sagakit.contracts.payload import PayloadCodec
 from sagakit.core import transitions as kinds
-from sagakit.core.address import Address
 from sagakit.core.events import (
     Cause,
     Control,
@@ -147,7 +147,7 @@ def _header_of(raw: Mapping[str, Any]) -> Header:
         definition=raw["definition"],
         version=raw["version"],
         engine_level=raw["engine_level"],
-        step=None if step is None else Address.parse(step),
+        step=address_of(step),
         direction=None if direction is None else Direction(direction),
         attempt=raw["attempt"],
         cause=_cause_of(raw["cause"]),
@@ -239,7 +239,7 @@ def _input_of(tagged: tuple[str, Mapping[str, Any]], header_cause: Cause, payloa
         "refusals": tuple(
             Refusal(
                 target=Refused(refusal["target"]),
-                address=None if refusal["address"] is None else Address.parse(refusal["address"]),
+                address=address_of(refusal["address"]),
                 reason=refusal["reason"],
             )
             for refusal in raw["refusals"]
@@ -269,9 +269,8 @@ def _input_of(tagged: tuple[str, Mapping[str, Any]], header_cause: Cause, payloa
             payload = opened_of(raw["payload"], payloads)
             return Signal(**common, name=raw["name"], payload=payload, keep_ms=raw["keep_ms"])
         case "sagakit.ControlInput":
-            address = None if raw["address"] is None else Address.parse(raw["address"])
             payload = opened_of(raw["payload"], payloads)
-            return Control(**common, verb=Verb(raw["verb"]), address=address, payload=payload)
+            return Control(**common, verb=Verb(raw["verb"]), address=address_of(raw["address"]), payload=payload)
         case "sagakit.TimerInput":
             return TimerDue(**common)
         case "sagakit.UndecodableInput":
