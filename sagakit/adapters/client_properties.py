@@ -5,6 +5,7 @@ or for one kind of client by a prefix: `consumer.fetch.max.bytes`, `producer.lin
 those on which exactly-once rests: with `enable.auto.commit=true` every promise of the engine is void.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
@@ -14,6 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 Property: TypeAlias = str | int | float | bool
 Properties: TypeAlias = Mapping[str, Property]
+
+_logger = logging.getLogger(__name__)
 
 Client = TypeVar("Client", Consumer, Producer, AdminClient)
 
@@ -65,8 +68,12 @@ class ClientProperties:
         return self._merge("producer", defaults, fixed)
 
     def admin(self) -> dict[str, Property]:
-        """The properties of an admin client."""
-        return self._merge("admin", {}, {})
+        """The properties of an admin client.
+
+        It has no poll through which its log lines would reach Python, and librdkafka's own output is not ours: what
+        goes wrong is in its exceptions, so by default it only logs what is critical.
+        """
+        return self._merge("admin", {"log_level": 2}, {})
 
     @property
     def group_protocol(self) -> str:
@@ -90,21 +97,21 @@ class ClientProperties:
 
 
 def make_consumer(properties: Mapping[str, object]) -> Consumer:
-    """A consumer.
+    """A consumer; it logs through the standard library, to `logger` if `properties` name one.
 
     Raises:
         ClientPropertyError: if librdkafka does not know a property, or refuses its value.
     """
-    return _make(Consumer, properties)
+    return _make(Consumer, {"logger": _logger, **properties})
 
 
 def make_producer(properties: Mapping[str, object]) -> Producer:
-    """A producer.
+    """A producer; it logs as a consumer does.
 
     Raises:
         ClientPropertyError: if librdkafka does not know a property, or refuses its value.
     """
-    return _make(Producer, properties)
+    return _make(Producer, {"logger": _logger, **properties})
 
 
 def make_admin(properties: Mapping[str, object]) -> AdminClient:
