@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
-from sagakit.adapters.kafka_records import client_partition, to_records
+from sagakit.adapters.kafka_records import client_partition, error_of, to_records
 from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
 
 _POLL_S: Final = 0.05
@@ -37,7 +37,8 @@ class KafkaDefinitionLog:
                 },
             )
         )
-        self._position: int | None = None
+        self._position = 0
+        self._begun = False
         self._kept: list[Record] = []  # read by a call that then failed
 
     def read_new(self) -> Sequence[Record]:
@@ -47,9 +48,8 @@ class KafkaDefinitionLog:
             LogUnavailableError: when the end could not be reached in time; the same records come with the next call.
         """
         mark = self._offsets.ends([self._partition])[self._partition]
-        if self._position is None:
-            self._position = self._offsets.starts([self._partition])[self._partition]
-            self._consumer.assign([client_partition(self._partition, self._position)])
+        if not self._begun:
+            self._begin()
         end = time.monotonic() + self._timeout_s
         while self._position < mark:
             self._read_on()
@@ -66,12 +66,23 @@ class KafkaDefinitionLog:
         self._consumer.close()
         self._offsets.close()
 
+    def _begin(self) -> None:
+        start = self._offsets.starts([self._partition])[self._partition]
+        try:  # the client takes up to a second to begin with a topic that it has never heard of
+            self._consumer.list_topics(self._partition.topic, self._timeout_s)
+        except KafkaException as exception:
+            raise LogUnavailableError(
+                f"{self._partition.topic} cannot be read: {error_of(exception).str()}"
+            ) from exception
+        self._consumer.assign([client_partition(self._partition, start)])
+        self._position, self._begun = start, True
+
     def _read_on(self) -> None:
         errors: list[Message] = []
         if (first := self._consumer.poll(_POLL_S)) is not None:
             self._kept += to_records([first, *self._consumer.consume(1_000, 0)], errors)
         position = self._consumer.position([client_partition(self._partition)])[0].offset
-        self._position = max(self._position or 0, position)
+        self._position = max(self._position, position)
         for message in errors:
             if (error := message.error()) is not None and not error.retriable():
                 raise LogUnavailableError(f"{self._partition.topic} cannot be read: {error.str()}")

@@ -69,7 +69,12 @@ class Fencer:
                 return
             transactional_id = self._id_at(state, stable)
             if transactional_id is None:
-                _logger.warning("%s waits for an open transaction of an unknown producer, until it times out", state)
+                _logger.warning(
+                    "%s[%d] is held back at offset %d by an open transaction of an unknown producer until it times out",
+                    state.topic,
+                    state.partition,
+                    stable,
+                )
                 return
             if transactional_id == self._own_id or transactional_id in fenced:
                 return
@@ -103,7 +108,9 @@ class Fencer:
             consumer.close()
 
     def _fence(self, transactional_id: str, state: TopicPartition) -> None:
-        _logger.warning("fencing %s, whose open transaction holds back %s", transactional_id, state)
+        _logger.warning(
+            "fencing %s, whose open transaction holds back %s[%d]", transactional_id, state.topic, state.partition
+        )
         producer = make_producer(
             self._properties.producer(defaults={}, fixed={"transactional.id": transactional_id, "log_level": 3})
         )

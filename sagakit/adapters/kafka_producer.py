@@ -175,16 +175,20 @@ class TransactionalProducer:
     def _produce(self, producer: Producer, records: Sequence[Outgoing]) -> None:
         produce = producer.produce
         state_topics, id_header = self._state_topics, self._id_header
+        # The last stable offset of a partition is the first record that an open transaction wrote there: that one names
+        # the producer, and the others stay small (a header costs a restore as much as the rest of the record).
+        named: set[tuple[str, int | None]] = set()
         done = 0
         try:
             for topic, partition, key, value, given in records:
                 headers: Any = given if type(given) is list else list(given)  # the client takes no other sequence
-                if topic in state_topics:
+                if topic in state_topics and (topic, partition) not in named:
+                    named.add((topic, partition))
                     headers = [*headers, id_header]
                 try:
                     produce(topic, value, key, -1 if partition is None else partition, headers=headers)
                 except BufferError:
-                    producer.poll(_QUEUE_FULL_WAIT_S)
+                    producer.flush(_QUEUE_FULL_WAIT_S)
                     produce(topic, value, key, -1 if partition is None else partition, headers=headers)
                 done += 1
         except BufferError as error:

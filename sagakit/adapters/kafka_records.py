@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from sagakit.ports.log import Record, TopicPartition
 
 TRANSACTIONAL_ID_HEADER: Final = "sagakit_transactional_id"
-"""Header of each state record: the id of the producer whose transaction wrote it, so that others can fence it."""
+"""Header of a transaction's first state record in a partition: the producer's id, so that others can fence it."""
 
 
 def to_records(messages: Iterable[Message], errors: list[Message]) -> list[Record]:

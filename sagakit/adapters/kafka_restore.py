@@ -35,7 +35,8 @@ _STATE_READER: Final = {
     "queued.min.messages": 1_000_000,
     "fetch.queue.backoff.ms": 10,
     "max.partition.fetch.bytes": 8_388_608,
-    "fetch.wait.max.ms": 100,
+    # A fetch that waits at the end of one partition holds up those that are added meanwhile.
+    "fetch.wait.max.ms": 10,
 }
 
 _CHUNK_RECORDS: Final = 5_000
@@ -43,6 +44,7 @@ _CHUNKS_AHEAD: Final = 16
 _COMMITTED_TIMEOUT_S: Final = 0.25
 _STALLED_AFTER_S: Final = 2.0
 _POLL_S: Final = 0.01
+_METADATA_TIMEOUT_S: Final = 10.0
 
 _AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
@@ -86,7 +88,13 @@ class Restorer:
         self._output: queue.Queue[tuple[_Restore, Change]] = queue.Queue(_CHUNKS_AHEAD)
         self._failed: queue.SimpleQueue[LogUnavailableError] = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
+        # From the start, so that their clients know the brokers by the time that a partition is assigned.
+        self._threads = [
+            threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
+            for name, work in (("restore-finder", self._find_all), ("restore-reader", self._read_all))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def active(self) -> bool:
@@ -102,13 +110,6 @@ class Restorer:
             partition=partition, state=state, read_state=read_state and state is not None, first_offset=first_offset
         )
         self._active[partition] = restore
-        if not self._threads:
-            self._threads = [
-                threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
-                for name, work in (("restore-finder", self._find_all), ("restore-reader", self._read_all))
-            ]
-            for thread in self._threads:
-                thread.start()
         self._wanted.put(restore)
 
     def cancel(self, partition: TopicPartition) -> None:
@@ -192,10 +193,13 @@ class Restorer:
         except KafkaException as exception:
             if error_of(exception).code() in _AUTHORIZATION:
                 raise
-            self._note_stall(restore, error_of(exception).str())
+            _logger.info(
+                "the committed offset of %s is not known yet: %s", restore.partition, error_of(exception).str()
+            )
+            self._look_after(restore)
             return False
         except LogUnavailableError as error:
-            self._note_stall(restore, str(error))
+            _logger.warning("restoring %s: %s", restore.partition, error)
             return False
         restore.log_start = starts[restore.partition]
         if _is_lost(restore, log_end=ends[restore.partition]):
@@ -212,12 +216,12 @@ class Restorer:
         self._found.put(restore)
         return True
 
-    def _note_stall(self, restore: _Restore, reason: str) -> None:
-        if restore.state is None or time.monotonic() - restore.progressed_at < _STALLED_AFTER_S:
-            return
-        _logger.warning("restoring %s waits at offset %d: %s", restore.partition, restore.position, reason)
-        restore.progressed_at = time.monotonic()
-        self._fencer.request(restore.state)
+    def _look_after(self, restore: _Restore) -> None:
+        """See to a restore that stands still: it may wait for an open transaction, or only for its turn."""
+        if time.monotonic() - restore.progressed_at >= _STALLED_AFTER_S:
+            restore.progressed_at = time.monotonic()
+            if restore.state is not None:
+                self._fencer.request(restore.state)
 
     # The reader: committed state up to the mark.
 
@@ -260,8 +264,17 @@ class Restorer:
                 continue
             if restore.state in reading:
                 self._drop(consumer, reading, restore.state)
+            if not reading:
+                # The client takes up to a second to begin with a topic that it has never heard of.
+                self._learn(consumer, restore.state.topic)
             consumer.incremental_assign([client_partition(restore.state, restore.position)])
             reading[restore.state] = restore
+
+    def _learn(self, consumer: Consumer, topic: str) -> None:
+        try:
+            consumer.list_topics(topic, _METADATA_TIMEOUT_S)
+        except KafkaException as exception:  # it will learn by itself
+            _logger.warning("asking for %s: %s", topic, error_of(exception).str())
 
     def _drop(self, consumer: Consumer, reading: dict[TopicPartition, _Restore], state: TopicPartition) -> None:
         del reading[state]
@@ -300,7 +313,7 @@ class Restorer:
                 self._drop(consumer, reading, state)
                 self._hand_over(restore, Restored(partition=restore.partition, next_offset=restore.next_offset))
             else:
-                self._note_stall(restore, f"the mark is {restore.mark}, and a transaction is open before it")
+                self._look_after(restore)
 
     def _hand_over(self, restore: _Restore, change: Change) -> None:
         while not (restore.cancelled or self._closed.is_set()):
