@@ -1,7 +1,7 @@
 """Settings: read once at the edge, from the environment and a file, then frozen.
 
-Precedence: command line, environment (`SAGAKIT_…`), the TOML file that `SAGAKIT_CONFIG` names (default `sagakit.toml` in the
-working directory, if there is one), defaults.
+Precedence: command line, environment (`SAGAKIT_…`), the TOML file that `SAGAKIT_CONFIG` names (default `sagakit.toml` in
+the working directory, if there is one), defaults.
 """
 
 import os

@@ -1,0 +1,85 @@
+"""Clients, wired: from settings to connections."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from sagakit.adapters.client_properties import ClientProperties
+from sagakit.adapters.confluent_registry import ConfluentRegistry
+from sagakit.adapters.kafka_reader import KafkaReader
+from sagakit.adapters.kafka_records import error_of
+from sagakit.adapters.kafka_sender import KafkaSender
+from sagakit.app.settings import Settings
+from sagakit.client import Client, Composer
+from sagakit.ports.log import LogUnavailableError
+from sagakit.telemetry.tracing import instrument_producer
+
+CONNECT_TIMEOUT_S: Final = 10.0
+
+
+def client_properties(settings: Settings) -> ClientProperties:
+    """The librdkafka properties of every client.
+
+    Raises:
+        ClientPropertyError: a property is protected.
+    """
+    return ClientProperties({"bootstrap.servers": settings.bootstrap, **settings.kafka_properties})
+
+
+def connect_registry(settings: Settings) -> ConfluentRegistry:
+    """The schema registry; nothing is asked of it yet."""
+    return ConfluentRegistry(settings.registry_url, settings.registry_properties)
+
+
+@contextmanager
+def connect_reader(settings: Settings) -> Iterator[KafkaReader]:
+    """A reader of whole partitions, once the broker has answered.
+
+    Raises:
+        LogUnavailableError: it does not answer.
+    """
+    reader = KafkaReader(client_properties(settings))
+    try:
+        with unreachable(settings):
+            yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def connect(settings: Settings, *, source: str = "/clients") -> Iterator[Client]:
+    """A client of one namespace: `with connect(Settings.load()) as client: client.start(...)`.
+
+    `source` is a URI reference that says in each message who sent it.
+
+    Raises:
+        LogUnavailableError: the broker does not answer, or the namespace has no topics yet.
+        ClientPropertyError: a client property is refused.
+    """
+    with connect_reader(settings) as reader:
+        partitions = reader.partitions(settings.topics.inbox, CONNECT_TIMEOUT_S)
+    sender = KafkaSender(client_properties(settings), instrument=instrument_producer)
+    composer = Composer(
+        registry=connect_registry(settings), topics=settings.topics, partitions=partitions, source=source
+    )
+    with Client(composer, sender) as client:
+        yield client
+
+
+@contextmanager
+def unreachable(settings: Settings) -> Iterator[None]:
+    """Tell an error of the Kafka client within this block as what it means to the one who waits.
+
+    Raises:
+        LogUnavailableError: in place of the client's own error.
+    """
+    try:
+        yield
+    except KafkaException as exception:
+        error = error_of(exception)
+        raise LogUnavailableError(
+            f"Kafka at {settings.bootstrap} does not answer: {error.str()}; check that it runs, and the address and "
+            "security properties (SAGAKIT_BOOTSTRAP, SAGAKIT_KAFKA)"
+        ) from exception

@@ -1,0 +1,82 @@
+"""The orchestrator process, wired: the only place where the loop meets Kafka and the registry."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from sagakit.adapters.client_properties import ClientProperties
+from sagakit.adapters.confluent_registry import ConfluentRegistry
+from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
+from sagakit.adapters.kafka_log import KafkaLog
+from sagakit.app.settings import Settings
+from sagakit.contracts.codec import AvroCodec
+from sagakit.contracts.own import OwnRecords
+from sagakit.contracts.payload import PlainPayloadCodec
+from sagakit.orchestrator.catalog import Catalog
+from sagakit.orchestrator.clock import Clock, wall_clock_ms
+from sagakit.orchestrator.decider import Decider
+from sagakit.orchestrator.loop import Orchestrator
+from sagakit.orchestrator.published import decoder
+from sagakit.orchestrator.reader import Reader
+from sagakit.orchestrator.writer import Writer
+from sagakit.ports.log import DefinitionLog, TransactionalLog
+from sagakit.ports.registry import SchemaRegistry
+
+CLOSE_DEADLINE_S = 5.0
+"""How long leaving the group and closing the clients may take."""
+
+
+def assemble(
+    settings: Settings,
+    log: TransactionalLog,
+    definitions: DefinitionLog,
+    registry: SchemaRegistry,
+    *,
+    register: bool = False,
+    clock: Clock = wall_clock_ms,
+) -> Orchestrator:
+    """An orchestrator over any log and registry. `register`: it may register sagakit's own schemas (embedded, tests)."""
+    own = OwnRecords(registry, register=register)
+    avro = AvroCodec(registry)
+    payloads = PlainPayloadCodec(avro)
+    topics = settings.topics
+    catalog = Catalog(definitions, decoder(own), topics.service_topic)
+    reader = Reader(settings.namespace, own, payloads)
+    writer = Writer(settings.namespace, topics, own, payloads, avro, settings.max_record_bytes)
+    decider = Decider(settings.namespace, settings.partitions, topics.inbox, catalog, reader, writer)
+    return Orchestrator(log, catalog, decider, topics.inbox, clock)
+
+
+@contextmanager
+def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
+    """An orchestrator on a real Kafka and registry, closed within a deadline at the end.
+
+    Raises:
+        LogUnavailableError: the broker does not answer or refuses this instance.
+    """
+    properties = ClientProperties({"bootstrap.servers": settings.bootstrap, **settings.kafka_properties})
+    registry = ConfluentRegistry(settings.registry_url, settings.registry_properties)
+    topics = settings.topics
+    log = KafkaLog(
+        properties,
+        group=topics.orchestrator_group,
+        transactional_id=f"{topics.orchestrator_group}.{settings.instance}",
+        state_topics={topics.inbox: topics.state},
+    )
+    try:
+        definitions = KafkaDefinitionLog(properties, topics.definitions)
+        with ExitStack() as closing:
+            closing.callback(definitions.close)
+            yield assemble(settings, log, definitions, registry)
+    finally:
+        log.close(CLOSE_DEADLINE_S)
+
+
+def run_orchestrator(settings: Settings, stopping: Callable[[], bool], started: Callable[[Orchestrator], None]) -> None:
+    """Run one instance until `stopping` says so; `started` is given it once, for its health.
+
+    Raises:
+        LogUnavailableError: the broker does not answer at start, or another instance took over this one's identity.
+    """
+    with kafka_orchestrator(settings) as orchestrator:
+        started(orchestrator)
+        orchestrator.run(stopping)
