@@ -183,27 +183,16 @@ class KafkaCluster:
             self._root = self._temporary = Path(tempfile.mkdtemp(prefix="sagakit-kafka-"))
         else:
             self._root = self._data_directory
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._identity = self._load_or_make_identity()
-        if self._security == "tls+scram":
-            # Imported here because only a TLS cluster needs the package that makes certificates.
-            from sagakit.testing.certificates import make_certificates  # noqa: PLC0415
-
-            self._tls = make_certificates(self._root / "certificates")
-        self._addresses = self._lease_addresses()
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            (self._logs / "log4j2.xml").write_text(LOG4J_CONFIGURATION)
-            for address in self._addresses:
-                self._properties_path(address.node_id).write_text(render(self._broker_properties(address)))
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(lambda broker: self._format(java, libraries, broker), self.brokers))
+            self._prepare(java, libraries)
             for broker in self.brokers:
                 self._launch(java, libraries, broker)
             for broker in self.brokers:
                 self._wait_until_ready(broker)
         except BaseException:
-            self._end_processes(kill=True)  # the directories stay: the error names the logs in them
+            self._end_processes(kill=True)
+            if self._log_directory is not None or not self._logs.exists():
+                self._remove_temporary()  # where the logs are in it, it stays: the error names them
             raise
         return self
 
@@ -214,9 +203,7 @@ class KafkaCluster:
         self._identity = None
         self._tls = None
         self._addresses = ()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
+        self._remove_temporary()
 
     def kill_broker(self, broker: int) -> None:
         """Kill a broker (SIGKILL): what a lost machine looks like to the others."""
@@ -248,6 +235,28 @@ class KafkaCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _prepare(self, java: Path, libraries: Path) -> None:
+        """Everything before the first broker: identity, certificates, ports, configuration, formatted directories."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._identity = self._load_or_make_identity()
+        if self._security == "tls+scram":
+            # Imported here because only a TLS cluster needs the package that makes certificates.
+            from sagakit.testing.certificates import make_certificates  # noqa: PLC0415
+
+            self._tls = make_certificates(self._root / "certificates")
+        self._addresses = self._lease_addresses()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        (self._logs / "log4j2.xml").write_text(LOG4J_CONFIGURATION)
+        for address in self._addresses:
+            self._properties_path(address.node_id).write_text(render(self._broker_properties(address)))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda broker: self._format(java, libraries, broker), self.brokers))
+
+    def _remove_temporary(self) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
 
     @property
     def _logs(self) -> Path:

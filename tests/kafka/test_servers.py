@@ -158,11 +158,14 @@ class TestBrokerLifeAndDeath:
         broken = KafkaCluster(1, log_directory=tmp_path, properties={"num.io.threads": "-1"})
         with pytest.raises(ServerFailedError, match=r"(?s)broker 1.*num\.io\.threads"):
             start_server(broken)
+        assert not broken._root.exists()
 
     def test_busy_port_is_named(self, kafka: KafkaServer) -> None:
         port = int(kafka.bootstrap.rpartition(":")[2])
+        cluster = KafkaCluster(1, client_ports=[port])
         with pytest.raises(PortsUnavailableError, match=f"Port {port}"):
-            KafkaCluster(1, client_ports=[port]).start()
+            cluster.start()
+        assert not cluster._root.exists()
 
     def test_parent_that_is_killed_leaves_no_broker(self, kafka: KafkaServer, tmp_path: Path) -> None:
         script = (
