@@ -122,7 +122,7 @@ def operations() -> dict[str, Callable[[], Any]]:
     placed = avro.compile_schema(texts["shop.orders.OrderPlaced"])
     charge = avro.compile_schema(texts["shop.payments.ChargeCard"])
     order = avro.encode(placed, ORDER)
-    charged = {"payment_id": "payment-1", "charged_cents": 12_345}
+    charged: dict[str, Value] = {"payment_id": "payment-1", "charged_cents": 12_345}
     value = avro.encode(avro.compile_schema(texts[CHARGED]), charged)
     opened = payloads.open(Payload(framed=value, encoding=CONFLUENT))
     reply = Reply(cause=CAUSE, trace=TRACE, command_id=SAGA, outcome=Outcome.SUCCEEDED, payload=opened)

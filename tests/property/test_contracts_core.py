@@ -3,8 +3,10 @@
 import dataclasses
 import json
 from enum import Enum
+from io import BytesIO
 from typing import Any, get_args
 
+import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,7 +119,7 @@ def transitions(draw: st.DrawFn, kind: type[Any]) -> Transition:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(drawn=st.data())
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_transition_survives(kind: type[Any], drawn: st.DataObject) -> None:
     transition = drawn.draw(transitions(kind))
     key, value = encode_transition(transition, "default", own, payloads)
@@ -127,7 +129,7 @@ def test_transition_survives(kind: type[Any], drawn: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
 @given(drawn=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_input_survives(kind: type[Any], drawn: st.DataObject) -> None:
     transition = dataclasses.replace(drawn.draw(transitions(KINDS[0])), input=drawn.draw(inputs[kind]))
     _, value = encode_transition(transition, "default", own, payloads)
@@ -136,7 +138,7 @@ def test_input_survives(kind: type[Any], drawn: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kind", get_args(state.State), ids=lambda kind: kind.__name__)
 @given(drawn=st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_state_survives(kind: type[Any], drawn: st.DataObject) -> None:
     one = drawn.draw(built(kind))
     restored = decode_state(encode_state(one, own, payloads), own, payloads)
@@ -210,10 +212,6 @@ def test_an_unknown_kind_is_kept_as_it_is() -> None:
 
 def avro_bytes(text: str, fields: dict[str, Any]) -> bytes:
     """A framed value, written without any help of ours."""
-    from io import BytesIO
-
-    import fastavro
-
     out = BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(text)), fields)
     return b"\0" + registry.schema_id(f"sagakit.{json.loads(text)['name']}", text).to_bytes(4, "big") + out.getvalue()
