@@ -222,7 +222,6 @@ class EmbeddedLog:
         self._consumer.close()
         self._producer.flush(deadline_s)
         self._producer.close()
-        self._offsets.close()
         self._store.in_use = False
 
     def _check(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -62,9 +62,8 @@ class KafkaDefinitionLog:
         return records
 
     def close(self) -> None:
-        """Release the clients."""
+        """Release the client."""
         self._consumer.close()
-        self._offsets.close()
 
     def _begin(self) -> None:
         start = self._offsets.starts([self._partition])[self._partition]

@@ -164,7 +164,6 @@ class KafkaLog:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 _logger.warning("the %s did not close within %.1f s; it ends with the process", name, deadline_s)
-        self._offsets.close()
 
     def _check(self, offsets: Mapping[TopicPartition, int]) -> str | None:
         """Why the work may not be written now; None if it may."""

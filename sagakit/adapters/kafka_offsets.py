@@ -49,10 +49,6 @@ class Offsets:
         """
         return self._ask(partitions, _LATEST, IsolationLevel.READ_COMMITTED)
 
-    def close(self) -> None:
-        """Release the client."""
-        del self._admin
-
     def _ask(
         self, partitions: Collection[TopicPartition], which: OffsetSpec, isolation: IsolationLevel
     ) -> dict[TopicPartition, int]:

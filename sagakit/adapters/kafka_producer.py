@@ -168,9 +168,12 @@ class TransactionalProducer:
 
     def close(self) -> None:
         """Release the producer."""
-        if self._producer is not None:
-            self._producer.close()
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.close()
+            except KafkaException as exception:  # fenced meanwhile: there was nothing left to write anyway
+                _logger.warning("the producer was closed with an error: %s", error_of(exception).str())
 
     def _produce(self, producer: Producer, records: Sequence[Outgoing]) -> None:
         produce = producer.produce
@@ -239,9 +242,7 @@ class TransactionalProducer:
                     fatal=True,
                 )
         _logger.warning("the transaction's outcome is unknown: %s", error.str())
-        if self._producer is not None:
-            self._producer.close()
-            self._producer = None
+        self._producer = None  # dropped, not closed: closing would try to end the transaction
         self.settle()
         return Unknown(reason=error.str())
 

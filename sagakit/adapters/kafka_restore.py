@@ -45,6 +45,7 @@ _COMMITTED_TIMEOUT_S: Final = 0.25
 _STALLED_AFTER_S: Final = 2.0
 _POLL_S: Final = 0.01
 _METADATA_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.1
 
 _AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
@@ -200,6 +201,7 @@ class Restorer:
             return False
         except LogUnavailableError as error:
             _logger.warning("restoring %s: %s", restore.partition, error)
+            self._closed.wait(_RETRY_S)
             return False
         restore.log_start = starts[restore.partition]
         if _is_lost(restore, log_end=ends[restore.partition]):

@@ -74,8 +74,8 @@ class _ClientWorld:
         self.inbox, self.state, self.trigger, self.out = (
             f"{prefix}{name}" for name in ("inbox", "state", "trigger", "out")
         )
-        self._plain: dict[str, Property] = {**properties, "log_level": "0"}
-        self._producer = Producer({**self._plain, "acks": "all"})
+        self.plain: dict[str, Property] = {**properties, "log_level": "0"}
+        self._producer = Producer({**self.plain, "acks": "all"})
         self._offsets = Offsets(self.properties)
         self._open: list[TransactionalLog] = []
 
@@ -92,7 +92,7 @@ class _ClientWorld:
         place = TopicPartition(topic, partition)
         end, start = self._offsets.ends([place])[place], self._offsets.starts([place])[place]
         consumer = Consumer(
-            {**self._plain, "group.id": "world", "auto.offset.reset": "error", "isolation.level": "read_committed"}
+            {**self.plain, "group.id": "world", "auto.offset.reset": "error", "isolation.level": "read_committed"}
         )
         consumer.assign([confluent_kafka.TopicPartition(topic, partition, start)])
         records: list[Record] = []
@@ -114,7 +114,7 @@ class KafkaWorld(_ClientWorld):
     def __init__(self, properties: Mapping[str, Property], prefix: str) -> None:
         super().__init__(properties, prefix)
         self.group = f"{prefix}group"
-        admin = AdminClient(self._plain)
+        admin = AdminClient(self.plain)
         topics = [NewTopic(topic, PARTITIONS) for topic in (self.inbox, self.state, self.trigger, self.out)]
         for created in admin.create_topics(topics).values():
             created.result(timeout=30)
@@ -132,7 +132,7 @@ class KafkaWorld(_ClientWorld):
 
     def committed(self, partition: TopicPartition) -> int | None:
         """The group's committed offset."""
-        consumer = Consumer({**self._plain, "group.id": self.group})
+        consumer = Consumer({**self.plain, "group.id": self.group})
         offset: int = consumer.committed(
             [confluent_kafka.TopicPartition(partition.topic, partition.partition)], timeout=30
         )[0].offset
