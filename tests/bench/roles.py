@@ -1,0 +1,58 @@
+"""Processes of a benchmark: started before this process has a client of its own, ready before the clock runs."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event, Semaphore
+from typing import Any
+
+_SPAWN = multiprocessing.get_context("spawn")
+_READY_TIMEOUT_S = 60.0
+
+
+class Bell:
+    """What a role is given: it says `ready` once, and works until `stopped`."""
+
+    def __init__(self, ready: Semaphore, stop: Event) -> None:
+        self._ready, self._stop = ready, stop
+        self._said = False
+
+    def ready(self) -> None:
+        """Say, once, that the role consumes."""
+        if not self._said:
+            self._said = True
+            self._ready.release()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the role shall end."""
+        return self._stop.is_set()
+
+
+@contextmanager
+def running(*roles: tuple[Callable[..., None], tuple[Any, ...]]) -> Iterator[None]:
+    """Run each role, `(function, arguments)`, in a process of its own; the function's first argument is its `Bell`."""
+    stop, ready = _SPAWN.Event(), _SPAWN.Semaphore(0)
+    processes: list[SpawnProcess] = []
+    for function, arguments in roles:
+        process = _SPAWN.Process(target=function, args=(Bell(ready, stop), *arguments), daemon=True)
+        process.start()
+        processes.append(process)
+    try:
+        for _ in processes:
+            if not ready.acquire(timeout=_READY_TIMEOUT_S):
+                raise TimeoutError(f"a process of the benchmark was not ready within {_READY_TIMEOUT_S:.0f} s")
+        yield
+    finally:
+        stop.set()
+        for process in processes:
+            process.join(15)
+            if process.is_alive():
+                process.kill()
+
+
+def once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function in a process of its own and give its result: no client is left in this one."""
+    with _SPAWN.Pool(1) as pool:
+        return pool.apply(function, arguments)
