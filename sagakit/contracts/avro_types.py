@@ -161,14 +161,11 @@ class _Parser:
             return self._record(schema, namespace)
         if kind == "enum":
             name = self._name(schema, namespace)
-            symbols = tuple(schema["symbols"])
-            if (
-                not symbols
-                or not all(isinstance(symbol, str) for symbol in symbols)
-                or len(set(symbols)) != len(symbols)
-            ):
-                raise SchemaError(f"the enum {name} needs symbols, each a string of its own")
-            return self._define(name, EnumType(name=name, symbols=symbols, doc=schema.get("doc")))
+            symbols = schema["symbols"]
+            texts = isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
+            if not texts or not symbols or len(set(symbols)) != len(symbols):
+                raise SchemaError(f"the enum {name} needs a list of symbols, each a text of its own")
+            return self._define(name, EnumType(name=name, symbols=tuple(symbols), doc=schema.get("doc")))
         if kind == "fixed":
             return self._fixed(schema, namespace)
         if kind == "array":
@@ -198,7 +195,7 @@ class _Parser:
         return Union(branches=branches)
 
     def _name(self, schema: Json, namespace: str | None) -> str:
-        return full_name(schema["name"], schema.get("namespace", namespace))
+        return full_name(_text(schema["name"]), schema.get("namespace", namespace))
 
     def _define(self, name: str, node: EnumType | Fixed | RecordType) -> Node:
         if name in self._named:
@@ -213,7 +210,7 @@ class _Parser:
         self._open.add(name)
         record.fields = tuple(
             Field(
-                name=one["name"],
+                name=_text(one["name"]),
                 type=self.node(one["type"], name.rpartition(".")[0]),
                 default=one.get("default", MISSING),
                 doc=one.get("doc"),
@@ -238,6 +235,12 @@ class _Parser:
         if (logical == "duration" and size == 12) or (logical == "uuid" and size == 16):
             return self._define(name, Fixed(name=name, size=size, logical=logical))
         return self._define(name, Fixed(name=name, size=size))
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise SchemaError(f"a name must be text, not {name!r}")
+    return name
 
 
 def _primitive(kind: str, schema: Json) -> Primitive:
