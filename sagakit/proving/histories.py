@@ -54,10 +54,10 @@ def from_json(hint: Any, data: Any) -> Any:
     Raises:
         ValueError: when `data` is not the JSON form of any such value.
     """
+    if data is None or hint == values.Data:
+        return data
     if isinstance(data, Mapping) and _IS in data:
         return _record(data)
-    if data is None:
-        return None
     if get_origin(hint) in (Union, UnionType):
         hint = next((option for option in get_args(hint) if _is_of(option)), hint)
     if hint is Address:

@@ -12,10 +12,10 @@ from typing import TypeAlias
 from sagakit.core.actions import Action
 from sagakit.core.decide import decide
 from sagakit.core.definition import Definition
-from sagakit.core.events import Event, Now, Start
+from sagakit.core.events import Event, Now
 from sagakit.core.evolve import BrokenHistoryError, evolve
 from sagakit.core.state import Early, KeptSignal, Marker, Saga, State
-from sagakit.core.transitions import SignalKept, Transition
+from sagakit.core.transitions import SagaStarted, SignalKept, Transition
 
 DefinitionOf: TypeAlias = Callable[[str, int], Definition]
 """Finds a published definition by name and version."""
@@ -72,7 +72,8 @@ def replay(saga_id: str, history: Sequence[Transition], definition_of: Definitio
     """Decide the inputs of one saga id's history again.
 
     The history stands in log order. It may hold several runs, and it need not hold the records outside of them: signals
-    that came before their saga are found in the run that took them.
+    that came before their saga are found in the run that took them. A start that began a run is decided without the
+    marker of the run before: no history tells whether that had gone already.
 
     Raises:
         BrokenHistoryError: when transitions are missing.
@@ -83,8 +84,8 @@ def replay(saga_id: str, history: Sequence[Transition], definition_of: Definitio
     differences: list[str] = []
     for was in recorded(history):
         first = was.transitions[0].header
-        if isinstance(was.event, Start) and first.run is not None:
-            before: State | None = _early(saga_id, was.transitions[1:]) or run
+        if isinstance(was.transitions[0], SagaStarted):
+            before: State | None = _early(saga_id, was.transitions[1:])
         else:
             before = outside if first.run is None else run
         definition = None
