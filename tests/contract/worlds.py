@@ -119,6 +119,11 @@ class KafkaWorld(_ClientWorld):
         for created in admin.create_topics(topics).values():
             created.result(timeout=30)
         self.admin = admin
+        self._properties = properties
+
+    def set(self, **more: Property) -> None:
+        """Client properties of the logs that are opened from now on."""
+        self.properties = ClientProperties({**self._properties, **more})
 
     def open(self, instance: str = "a") -> KafkaLog:
         log = KafkaLog(
