@@ -10,6 +10,7 @@ from sagakit.core.placement import partition_of
 from sagakit.ports.log import Aborted, Committed, Outgoing, Restored, Revoked, StateRead, TopicPartition, Work
 from sagakit.testing.embedded import EmbeddedKafka
 from sagakit.testing.kafka import KafkaServer
+from tests.contract.simulated import SimulatedWorld
 from tests.contract.worlds import (
     PARTITIONS,
     Driver,
@@ -22,13 +23,15 @@ from tests.contract.worlds import (
 )
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["simulated", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 def world(request: pytest.FixtureRequest, topic_prefix: str) -> Iterator[World]:
     """One adapter with topics of this test's own."""
-    one: KafkaWorld | EmbeddedWorld
+    one: KafkaWorld | EmbeddedWorld | SimulatedWorld
     if request.param == "kafka":
         kafka: KafkaServer = request.getfixturevalue("kafka")
         one = KafkaWorld(kafka.client_properties(), topic_prefix)
+    elif request.param == "simulated":
+        one = SimulatedWorld(topic_prefix)
     else:
         embedded: EmbeddedKafka = request.getfixturevalue("embedded_kafka")
         one = EmbeddedWorld(embedded.client_properties(), topic_prefix)
