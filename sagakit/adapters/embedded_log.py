@@ -180,7 +180,7 @@ class EmbeddedLog:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
         Raises:
-            LogUnavailableError: if the mock cluster is gone.
+            LogUnavailableError: if the mock cluster is gone, which it never is as long as its process lives.
         """
         running = [one for one in partitions if one in self._running]
         ends, positions = self._offsets.ends(running), self._positions(running)

@@ -21,6 +21,7 @@ from sagakit.ports.log import (
     Batch,
     Change,
     Committed,
+    LogUnavailableError,
     Outcome,
     Restored,
     Revoked,
@@ -34,6 +35,8 @@ _logger = logging.getLogger(__name__)
 # The client serves a rebalance within a poll but returns only for a record: shorter polls hand the changes over sooner.
 _POLL_S: Final = 0.05
 _POLL_RESTORING_S: Final = 0.005
+
+_END_TIMEOUT_S: Final = 1.0
 
 
 class KafkaLog:
@@ -114,11 +117,14 @@ class KafkaLog:
     def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
-        Raises:
-            LogUnavailableError: if a broker does not answer.
+        One request per broker, for any number of partitions. None has reached its end while a broker does not answer.
         """
         running = [one for one in partitions if self._consumer.next_offset(one) is not None]
-        ends = self._offsets.ends(running)
+        try:
+            ends = self._offsets.ends(running, timeout_s=_END_TIMEOUT_S)
+        except LogUnavailableError as error:
+            _logger.warning("timers wait: %s", error)
+            return frozenset()
         positions = self._consumer.positions(running)
         return frozenset(one for one in running if positions[one] >= ends[one])
 

@@ -4,10 +4,11 @@ An admin client and not a consumer: a consumer's query waits behind its own fetc
 read-committed one "the end" is the last stable offset.
 """
 
+import time
 from collections.abc import Collection
 from typing import Final
 
-from confluent_kafka import IsolationLevel, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
@@ -15,6 +16,20 @@ from sagakit.adapters.kafka_records import client_partition, error_of
 from sagakit.ports.log import LogUnavailableError, TopicPartition
 
 _TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.05
+
+_MOVING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._TRANSPORT,
+    }
+)
+"""A leader has moved, or was just elected: asking again finds it. The admin client does not do that by itself."""
+
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client has no types here
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -33,13 +48,15 @@ class Offsets:
         """
         return self._ask(partitions, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
 
-    def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    def ends(
+        self, partitions: Collection[TopicPartition], *, timeout_s: float = _TIMEOUT_S
+    ) -> dict[TopicPartition, int]:
         """The high watermarks: open transactions count as there.
 
         Raises:
             LogUnavailableError: if a broker does not answer, or refuses.
         """
-        return self._ask(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED)
+        return self._ask(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED, timeout_s)
 
     def stable_ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """The last stable offsets: where the first open transaction begins, else the high watermark.
@@ -50,15 +67,30 @@ class Offsets:
         return self._ask(partitions, _LATEST, IsolationLevel.READ_COMMITTED)
 
     def _ask(
-        self, partitions: Collection[TopicPartition], which: OffsetSpec, isolation: IsolationLevel
+        self,
+        partitions: Collection[TopicPartition],
+        which: OffsetSpec,
+        isolation: IsolationLevel,
+        timeout_s: float = _TIMEOUT_S,
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        asked = self._admin.list_offsets(
-            {client_partition(one): which for one in partitions}, isolation_level=isolation, request_timeout=_TIMEOUT_S
-        )
-        try:
-            return {TopicPartition(one.topic, one.partition): future.result().offset for one, future in asked.items()}
-        except KafkaException as exception:
-            error = error_of(exception)
-            raise LogUnavailableError(f"the ends of {sorted(partitions)} are not known: {error.str()}") from exception
+        question = {client_partition(one): which for one in partitions}
+        give_up_at = time.monotonic() + timeout_s
+        while True:
+            asked = self._admin.list_offsets(question, isolation_level=isolation, request_timeout=timeout_s)
+            try:
+                return {
+                    TopicPartition(one.topic, one.partition): future.result().offset for one, future in asked.items()
+                }
+            except KafkaException as exception:
+                error = error_of(exception)
+                if error.code() not in _MOVING or time.monotonic() > give_up_at:
+                    raise LogUnavailableError(
+                        f"the ends of {_names(partitions)} are not known: {error.str()}"
+                    ) from exception
+                time.sleep(_RETRY_S)
+
+
+def _names(partitions: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{one.topic}[{one.partition}]" for one in sorted(partitions))

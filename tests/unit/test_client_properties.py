@@ -1,0 +1,79 @@
+"""The user's client properties: merged, refused where exactly-once rests on them, and never shown with secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from sagakit.adapters.client_properties import (
+    PROTECTED,
+    ClientProperties,
+    ClientPropertyError,
+    make_admin,
+    make_consumer,
+    make_producer,
+)
+
+
+@pytest.mark.parametrize("name", sorted(PROTECTED))
+@pytest.mark.parametrize("prefix", ["", "consumer.", "producer.", "admin."])
+def test_a_protected_property_is_refused_by_name(name: str, prefix: str) -> None:
+    with pytest.raises(ClientPropertyError, match=f"{prefix}{name} cannot be set"):
+        ClientProperties({f"{prefix}{name}": "x"})
+
+
+def test_the_users_properties_go_over_the_defaults_and_under_what_is_fixed() -> None:
+    properties = ClientProperties(
+        {
+            "bootstrap.servers": "b:1",
+            "linger.ms": "9",
+            "producer.linger.ms": "7",
+            "consumer.fetch.max.bytes": "5",
+            "client.id": "theirs",
+        }
+    )
+    assert properties.producer(defaults={"linger.ms": 0, "acks": 1}, fixed={"acks": "all"}) == {
+        "bootstrap.servers": "b:1",
+        "linger.ms": "7",
+        "acks": "all",
+        "client.id": "theirs",
+    }
+    assert properties.consumer(defaults={"fetch.max.bytes": 1}, fixed={"client.id": "ours"}) == {
+        "bootstrap.servers": "b:1",
+        "linger.ms": "9",
+        "fetch.max.bytes": "5",
+        "client.id": "ours",
+    }
+    assert "fetch.max.bytes" not in properties.admin()
+
+
+def test_secrets_are_in_no_text() -> None:
+    secrets = {
+        "sasl.password": "hunter2",
+        "producer.sasl.password": "hunter2",
+        "ssl.key.password": "hunter2",
+        "ssl.key.pem": "hunter2",
+        "ssl.keystore.password": "hunter2",
+        "sasl.oauthbearer.client.secret": "hunter2",
+        "sasl.oauthbearer.config": "hunter2",
+    }
+    properties = ClientProperties({**secrets, "client.id": "shown"})
+    assert "hunter2" not in repr(properties)
+    assert "hunter2" not in str(properties.masked())
+    assert properties.masked()["client.id"] == "shown"
+    merged = properties.consumer(defaults={}, fixed={})
+    assert merged["sasl.password"] == "hunter2"
+
+
+def test_a_property_that_librdkafka_does_not_know_is_an_error_that_names_it() -> None:
+    with pytest.raises(ClientPropertyError, match=r"no\.such\.property"):
+        make_producer({"no.such.property": "1"})
+    with pytest.raises(ClientPropertyError, match=r"session\.timeout\.ms"):
+        make_consumer({"group.id": "g", "session.timeout.ms": "soon"})
+    with pytest.raises(ClientPropertyError, match=r"security\.protocol"):
+        make_admin({"security.protocol": "none"})
+
+
+def test_the_group_protocol_is_the_users_choice() -> None:
+    assert ClientProperties({}).group_protocol == "classic"
+    assert ClientProperties({"group.protocol": "CONSUMER"}).group_protocol == "consumer"
+    assert ClientProperties({"consumer.group.protocol": "consumer"}).group_protocol == "consumer"
