@@ -290,7 +290,7 @@ class TopicAdmin:
         while missing := set(names) - self.find(names).keys():
             if time.monotonic() > give_up_at:
                 raise TopicsUnavailableError(
-                    f"{', '.join(sorted(missing))} did not appear within {_TIMEOUT_S:.0f} s. Check the cluster's health."
+                    f"{', '.join(sorted(missing))} did not appear within {_TIMEOUT_S:.0f} s: is the cluster well?"
                 )
             time.sleep(_POLL_S)
 
