@@ -1,12 +1,12 @@
 """A schema registry within the process, for the embedded demo and tests. It ends with the process."""
 
-import json
 import threading
 
 from sagakit.contracts import compatibility
 from sagakit.contracts.avro_types import parse
 from sagakit.contracts.compatibility import incompatibilities
 from sagakit.contracts.errors import SchemaError
+from sagakit.contracts.schemas import canonical_text
 from sagakit.ports.registry import IncompatibleSchemaError, UnknownSchemaError
 
 
@@ -80,6 +80,6 @@ class MemoryRegistry:
 
 
 def _normal(schema: str) -> str:
-    """The same text for the same schema, whatever the white space and the order of JSON keys."""
+    """The schema's canonical text, once it is known to be one."""
     parse(schema)
-    return json.dumps(json.loads(schema), sort_keys=True, separators=(",", ":"))
+    return canonical_text(schema)

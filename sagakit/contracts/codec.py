@@ -96,6 +96,7 @@ class AvroCodec:
         if known is None:
             name = subject or parse_record(text).name
             known = self._by_text[key] = _compiled(text, self._registry.schema_id(name, text))
+            self._by_id.setdefault(known.schema_id, known)
         return known
 
     def decode(self, value: bytes) -> Decoded:

@@ -75,6 +75,18 @@ def self_contained(files: Mapping[str, SchemaFile]) -> Mapping[str, str]:
     }
 
 
+def canonical_text(text: str) -> str:
+    """The same text for the same schema, whatever the white space and the order of JSON keys.
+
+    Raises:
+        SchemaError: if the text is not JSON.
+    """
+    try:
+        return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    except ValueError as error:
+        raise SchemaError(f"not an Avro schema: not JSON: {error}") from error
+
+
 def load_folder(folder: Path) -> Mapping[str, str]:
     """The self-contained text of each type in a folder of `.avsc` files, by full name, in the order of dependency.
 

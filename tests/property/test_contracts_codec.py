@@ -59,6 +59,7 @@ ints = st.integers(-(1 << 31), (1 << 31) - 1)
 longs = st.integers(-(1 << 63), (1 << 63) - 1) | st.sampled_from([-(1 << 63), (1 << 63) - 1, 0, -1])
 texts = st.text(max_size=6)
 numbers = itertools.count()
+not_a_number = st.just(float("nan"))  # the one bit pattern: values do not tell others apart
 
 
 def unscaled(precision: int) -> st.SearchStrategy[int]:
@@ -77,8 +78,8 @@ SIMPLE = [
     Kind("boolean", st.booleans(), "boolean"),
     Kind("int", ints, "int"),
     Kind("long", longs, "long"),
-    Kind("float", st.floats(width=32), "float"),
-    Kind("double", st.floats(), "double"),
+    Kind("float", not_a_number | st.floats(width=32, allow_nan=False), "float"),
+    Kind("double", not_a_number | st.floats(allow_nan=False), "double"),
     Kind("string", texts, "string"),
     Kind("bytes", st.binary(max_size=6), "bytes"),
     logical("int", "date", ints),
