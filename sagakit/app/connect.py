@@ -50,7 +50,7 @@ def connect_reader(settings: Settings) -> Iterator[KafkaReader]:
 
 @contextmanager
 def connect(settings: Settings, *, source: str = "/clients") -> Iterator[Client]:
-    """A client of one namespace: `with connect(Settings.load()) as client: client.start(...)`.
+    """A client of one namespace, closed at the end of the block.
 
     `source` is a URI reference that says in each message who sent it.
 
