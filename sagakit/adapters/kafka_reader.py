@@ -91,5 +91,4 @@ class KafkaReader:
     def close(self) -> None:
         """Release the clients."""
         self._consumer.close()
-        self._offsets.close()
-        del self._admin
+        del self._admin, self._offsets
