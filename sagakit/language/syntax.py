@@ -241,3 +241,14 @@ def text(node: Node) -> str:
             return f"{node.name}{{…}}"
         case Loop():
             return f"loop({node.variable}, {', '.join(map(text, children(node)))})"
+
+
+def mapped(loop: Loop) -> Node | None:
+    """What `map` puts into its result (or `filter`: the variable itself); None for the other macros."""
+    step = loop.step
+    if isinstance(step, Call) and step.function == "_?_:_":
+        step = step.arguments[1]
+    match step:
+        case Call(function="_+_", arguments=(Name(), ListOf(elements=(body,)))):
+            return body
+    return None

@@ -134,7 +134,7 @@ class MessageTypes:
             dependency=[wrappers_pb2.DESCRIPTOR.name, struct_pb2.DESCRIPTOR.name],
         )
         self._names: dict[tuple[RecordType, bool], str] = {}
-        self._readable: dict[str, str] = {}
+        self._records: dict[str, RecordType] = {}
         for record, absent in roots:
             self._message(record, absent=absent)
         self.pool = DescriptorPool()
@@ -146,10 +146,14 @@ class MessageTypes:
         """The message of a root record. With `absent`, it may not be there: each of its fields may be null."""
         return self._names[record, absent]
 
+    def record(self, message: str) -> RecordType | None:
+        """The record that a message stands for."""
+        return self._records.get(message)
+
     def readable(self, message: str) -> str:
         """A message of the checker with records called by their Avro names."""
-        for made_up in sorted(self._readable, key=len, reverse=True):
-            message = message.replace(made_up, self._readable[made_up])
+        for made_up in sorted(self._records, key=len, reverse=True):
+            message = message.replace(made_up, self._records[made_up].name)
         return message
 
     def _message(self, record: RecordType, *, absent: bool) -> str:
@@ -157,7 +161,7 @@ class MessageTypes:
         if key in self._names:
             return self._names[key]
         name = self._names[key] = f"{_PREFIX}{len(self._names)}"
-        self._readable[name] = record.name
+        self._records[name] = record
         message = self._file.message_type.add(name=name)
         for number, field in enumerate(record.fields, start=1):
             self._field(message, field.name, number, field.type, nullable=absent)
@@ -169,8 +173,8 @@ class MessageTypes:
         inner, nullable = without_null(node), nullable or is_nullable(node)
         if isinstance(inner, Array) and not nullable:
             self._add(message, name, number, self._element(inner.items), repeated=True)
-        elif isinstance(inner, Map) and not nullable:
-            entry = message.nested_type.add(name=f"sagakit_entry_{number}")
+        elif isinstance(inner, Map) and not nullable and not _taken(message, _entry_name(name)):
+            entry = message.nested_type.add(name=_entry_name(name))
             entry.options.map_entry = True
             self._add(entry, "key", 1, (_Field.TYPE_STRING, ""))
             self._add(entry, "value", 2, self._element(inner.values))
@@ -204,7 +208,19 @@ class MessageTypes:
         repeated: bool = False,
     ) -> None:
         label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-        message.field.add(name=name, number=number, label=label, type=kind[0], type_name=kind[1])
+        field = message.field.add(name=name, number=number, label=label, type=kind[0])
+        if kind[1]:  # an empty name would count as one
+            field.type_name = kind[1]
+
+
+def _entry_name(field: str) -> str:
+    """The name that protobuf demands of a map field's entry message."""
+    return "".join(part[:1].upper() + part[1:] for part in field.split("_")) + "Entry"
+
+
+def _taken(message: descriptor_pb2.DescriptorProto, name: str) -> bool:
+    """Whether an entry of this name stands there already (of `rateCard`, now comes `rate_card`: that one is dyn)."""
+    return any(nested.name == name for nested in message.nested_type)
 
 
 def _scalar(node: Node) -> tuple[_Field.Type.ValueType, str] | None:
