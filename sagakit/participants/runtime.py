@@ -27,6 +27,7 @@ _logger: Final = logging.getLogger(__name__)
 _IDLE_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _CANCEL_GRACE_S: Final = 0.5
+_STOP_THREADS_S: Final = 1.0
 
 
 class HandlersStuckError(Exception):
@@ -165,7 +166,7 @@ class ServiceRuntime:
         else:
             messages.close()
         finally:
-            self._workers.stop()
+            self._workers.stop(_STOP_THREADS_S)
 
     def _poll_until_stopped(self, messages: Messages, workers: Workers, sender: Sender) -> None:
         next_commit = self._clock()

@@ -10,6 +10,7 @@ sync handlers that fill the pool do not hold them up, then handed to the loop.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -134,13 +135,16 @@ class Workers:
             wanted = set(jobs)
             self._loop.call_soon_threadsafe(self._cancel, wanted.__contains__)
 
-    def stop(self) -> None:
-        """End the threads that have no handler in them; the others are daemons and end with the process."""
+    def stop(self, timeout_s: float) -> None:
+        """End the threads, those at once that no handler is in; those that do not end in time end with the process."""
         for _ in self._threads:
             self._jobs.put(None)
             self._async_jobs.put(None)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _serve(self, jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
         while (job := jobs.get()) is not None:
@@ -231,6 +235,8 @@ class Workers:
             self._loop.run_forever()
         except BaseException as error:  # noqa: BLE001 - see `_serve`
             self._crashed(error)
+        finally:
+            self._loop.close()
 
     def _start_task(self, job: Job, call: Call) -> None:
         assert self._loop is not None
