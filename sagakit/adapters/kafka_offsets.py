@@ -4,6 +4,7 @@ An admin client and not a consumer: a consumer's query waits behind its own fetc
 read-committed one "the end" is the last stable offset.
 """
 
+import logging
 import time
 from collections.abc import Collection
 from typing import Final
@@ -14,6 +15,8 @@ from confluent_kafka.admin import OffsetSpec
 from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.kafka_records import client_partition, error_of
 from sagakit.ports.log import LogUnavailableError, TopicPartition
+
+_logger = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.05
@@ -78,8 +81,8 @@ class Offsets:
         question = {client_partition(one): which for one in partitions}
         give_up_at = time.monotonic() + timeout_s
         while True:
-            asked = self._admin.list_offsets(question, isolation_level=isolation, request_timeout=timeout_s)
             try:
+                asked = self._admin.list_offsets(question, isolation_level=isolation, request_timeout=timeout_s)
                 return {
                     TopicPartition(one.topic, one.partition): future.result().offset for one, future in asked.items()
                 }
@@ -90,6 +93,15 @@ class Offsets:
                         f"the ends of {_names(partitions)} are not known: {error.str()}"
                     ) from exception
                 time.sleep(_RETRY_S)
+                self._learn_leaders({one.topic for one in partitions}, timeout_s)
+
+    def _learn_leaders(self, topics: Collection[str], timeout_s: float) -> None:
+        """Refresh what the client knows: it would go on asking under a leader epoch that is over."""
+        for topic in topics:
+            try:
+                self._admin.list_topics(topic, timeout_s)
+            except KafkaException as exception:
+                _logger.info("asking for the leaders of %s: %s", topic, error_of(exception).str())
 
 
 def _names(partitions: Collection[TopicPartition]) -> str:
