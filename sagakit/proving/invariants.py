@@ -13,8 +13,9 @@ from sagakit.core import ids
 from sagakit.core import transitions as t
 from sagakit.core.address import Address
 from sagakit.core.definition import Again, Definition, Kind
+from sagakit.core.events import TimerDue
 from sagakit.core.evolve import BrokenHistoryError, evolve
-from sagakit.core.schedule import SETTLED, WAITING
+from sagakit.core.schedule import SETTLED, WAITING, next_due_ms
 from sagakit.core.state import End, Marker, Saga, State, Status, Step, StepStatus
 from sagakit.core.transitions import Direction, Transition
 from sagakit.proving.replay import DefinitionOf, replay
@@ -157,6 +158,21 @@ def _again(run: Run) -> Found:
         yield first.transition, f"starts again after it {first.before.end.value}; the definition says {again.value}"
 
 
+def _timers(run: Run) -> Found:
+    for fact in run.facts:
+        if isinstance(fact.transition.input, TimerDue) and fact.before is not None:
+            due_ms, partition_ms = next_due_ms(fact.before), fact.transition.header.partition_ms
+            if due_ms is None or due_ms > partition_ms:
+                yield fact.transition, f"fired at {partition_ms} ms of partition time, due at {due_ms} ms"
+
+
+def _turns_once(run: Run) -> Found:
+    for fact in run.facts:
+        turned = isinstance(fact.before, Saga) and fact.before.status is Status.COMPENSATING
+        if turned and isinstance(fact.transition, t.SagaTurnedBack):
+            yield fact.transition, "turned back before"
+
+
 def _commands(run: Run) -> Iterator[tuple[Fact, str, Address, Direction, int]]:
     for fact in run.facts:
         match fact.transition:
@@ -200,9 +216,10 @@ def _nothing_new(run: Run) -> Found:
     for fact in run.facts:
         header = fact.transition.header
         turned = isinstance(fact.before, Saga) and fact.before.status is Status.COMPENSATING
-        begins = isinstance(fact.transition, t.StepScheduled | t.StepSkipped) and header.step not in _steps(fact.before)
-        if turned and begins:
-            yield fact.transition, f"{header.step} begins in a saga that turned back"
+        begins = isinstance(fact.transition, t.StepScheduled | t.StepSkipped)
+        again = header.step in _steps(fact.before) and header.cause.actor is not None
+        if turned and begins and not again:
+            yield fact.transition, f"{header.step} is tried in a saga that turned back, and not by an operator"
 
 
 def _undone(run: Run) -> Iterator[tuple[t.CompensationScheduled, Saga, Address]]:
@@ -290,10 +307,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "decision time never goes back": _time,
     "after an end everything is only recorded": _after_the_end,
     "an ended key runs again only when it may": _again,
+    "a timer fires when it is due in partition time": _timers,
+    "a saga that turned back does not turn back again": _turns_once,
     "each command has an id of its own, derived": _own_ids,
     "at most one command of a step and direction is in flight": _one_in_flight,
     "a step begins when all that it depends on is settled": _in_order,
-    "nothing begins in a saga that turned back": _nothing_new,
+    "nothing begins, and only an operator tries again, in a saga that turned back": _nothing_new,
     "nothing is undone that cannot have had an effect": _possible_effect,
     "compensation follows the reversed graph, when nothing is under way any more": _reverse_order,
     "a pivot once passed is never undone": _no_way_back,

@@ -26,6 +26,7 @@ from sagakit.core.events import (
     Refusal,
     Refused,
     Reply,
+    ReplyTo,
     Signal,
     Start,
     TimerDue,
@@ -34,15 +35,16 @@ from sagakit.core.events import (
 from sagakit.core.evolve import fold
 from sagakit.core.schedule import end_reached, next_due_ms
 from sagakit.core.state import Early, Saga, State, StepStatus
-from sagakit.core.transitions import Direction, Transition
+from sagakit.core.transitions import CompensationSucceeded, Direction, StepGivenUp, StepSucceeded, Transition
 from sagakit.proving.invariants import check, check_at_rest, check_effects, runs
 from sagakit.proving.participants import Mood, Participant
-from tests.property.strategies import NAMES, REPLY, definitions, opened
+from tests.property.strategies import REPLY, definitions, opened
 
 SAGA = ids.saga_id("default", "place-order", "o-1")
 STRANGER = ids.command_id(SAGA, 999, "ash", "forward", 1)
 
-addresses = st.none() | st.sampled_from([Address(name) for name in NAMES])
+moods = st.sampled_from(Mood)
+fates = st.sampled_from([*["arrives"] * 6, "again", "lost", "wrong"])
 
 
 class World(RuleBasedStateMachine):
@@ -105,10 +107,9 @@ class World(RuleBasedStateMachine):
         self.definition = definition
         if early:
             self.signal(5_000)
-        self.start(None, None)
+        self.start()
 
-    @rule(message=st.none() | st.just("start-again"), deadline_ms=st.none() | st.integers(-1, 3_000))
-    def start(self, message: str | None, deadline_ms: int | None) -> None:
+    def start(self, message: str | None = None, deadline_ms: int | None = None) -> None:
         cause = self.cause("start", message_id=message)
         self.happens(
             Start(
@@ -117,12 +118,22 @@ class World(RuleBasedStateMachine):
                 key="o-1",
                 run=self.offset,
                 payload=opened(),
+                reply_to=ReplyTo(topic="results", partition=1),
                 deadline_ms=deadline_ms,
             )
         )
 
+    @rule(rounds=st.integers(0, 6), mood=moods)
+    def all_goes_well(self, rounds: int, mood: Mood) -> None:
+        """The usual life: commands arrive in order, are done, and their replies come back; the last one, by mood."""
+        for turn in range(rounds + 1):
+            if self.commands:
+                self.handled(self.commands.pop(0), Mood.WORKS if turn < rounds else mood)
+            if self.replies:
+                self.happens(self.replies.pop(0))
+
     @precondition(lambda self: self.commands)
-    @rule(which=st.integers(0, 99), mood=st.sampled_from(Mood), again=st.integers(0, 3))
+    @rule(which=st.integers(0, 9), mood=moods, again=st.integers(0, 3))
     def deliver_command(self, which: int, mood: Mood, again: int) -> None:
         """Any command that is under way arrives; one in four stays, to arrive a second time."""
         which %= len(self.commands)
@@ -147,20 +158,86 @@ class World(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.replies)
-    @rule(which=st.integers(0, 99), again=st.integers(0, 4), wrong=st.integers(0, 9))
-    def deliver_reply(self, which: int, again: int, wrong: int) -> None:
-        """Any reply arrives; some arrive again, are lost, or carry a record that nobody asked for."""
+    @rule(which=st.integers(0, 9), fate=fates)
+    def deliver_reply(self, which: int, fate: str) -> None:
+        """Any reply arrives; or it is lost, arrives once more later, or carries a record that nobody asked for."""
         which %= len(self.replies)
         reply = self.replies[which]
-        if again:
+        if fate != "again":
             del self.replies[which]
-        if reply.outcome is Outcome.SUCCEEDED and wrong == 0:
+        if reply.outcome is Outcome.SUCCEEDED and fate == "wrong":
             reply = replace(reply, payload=opened("shop.Wrong", REPLY))
-        if wrong != 1:
+        if fate != "lost":
             self.happens(reply)
 
-    @rule(outcome=st.sampled_from(Outcome))
-    def foreign_reply(self, outcome: Outcome) -> None:
+    # Time --------------------------------------------------------------------------------------------------------
+
+    @rule(late_ms=st.sampled_from([0, 0, 1, 1_500]), turns=st.integers(1, 3))
+    def a_timer_comes(self, late_ms: int, turns: int) -> None:
+        """Time passes until a timer is due, or later, and it fires; perhaps those after it do as well."""
+        due_ms = None if self.state is None else next_due_ms(self.state)
+        if due_ms is not None:
+            self.now_ms = max(self.now_ms, due_ms + self.lag_ms) + late_ms
+        for _ in range(turns):
+            self.happens(TimerDue(cause=self.cause("timer")))
+
+    @rule(by_ms=st.sampled_from([-50, 1, 200, 1_100]), lag_ms=st.sampled_from([0, 0, 300]))
+    def time_passes(self, by_ms: int, lag_ms: int) -> None:
+        """Nothing fires; where another instance takes over, its clock may be slow."""
+        self.now_ms += by_ms
+        self.lag_ms = lag_ms
+
+    # Operators, and what else may come ---------------------------------------------------------------------------
+
+    @rule(verb=st.sampled_from(Verb), named=st.integers(0, 9), filled=st.booleans())
+    def operator(self, verb: Verb, named: int, filled: bool) -> None:
+        """An operator asks for anything, of any step or of the saga."""
+        known = [*self.definition.tasks, None]
+        address = known[named % len(known)]
+        fits = filled and verb is Verb.SKIP and address is not None
+        payload = opened(f"shop.Done{address}", REPLY) if fits else None
+        self.by_hand(Control(cause=self.cause("control", "kim"), verb=verb, address=address, payload=payload))
+
+    def by_hand(self, control: Control) -> None:
+        """What an operator says of a step, the operator has made true in the world."""
+        before = dict(self.state.steps) if isinstance(self.state, Saga) else {}
+        run = self.state.run if isinstance(self.state, Saga) else 0
+        for fact in self.happens(control).transitions:
+            step = fact.header.step
+            if step is None:
+                continue
+            key = ids.idempotency_key(SAGA, run, step, Direction.FORWARD.value, 0)
+            if isinstance(fact, StepSucceeded):
+                self.participant.do_by_hand(key)
+            elif isinstance(fact, CompensationSucceeded) or (
+                isinstance(fact, StepGivenUp) and step in self.definition.pivots and before[step].unknown
+            ):
+                self.participant.undo_by_hand(key)
+
+    @rule(
+        what=st.sampled_from(["start", "same start", "signal", "foreign", "wrong", "too large"]),
+        number=st.integers(0, 9),
+    )
+    def something_else(self, what: str, number: int) -> None:
+        """What may come at any moment and seldom matters."""
+        if what == "start":
+            self.start(deadline_ms=[None, -1, 2_000][number % 3])
+        elif what == "same start":
+            self.start(message="start-again")
+        elif what == "signal":
+            self.signal(keep_ms=number * 100)
+        elif what == "too large" and number == 0:
+            refusal = Refusal(target=Refused.INPUT, address=None, reason="too large")
+            self.happens(
+                Signal(cause=self.cause("signal"), name="approve", payload=None, keep_ms=100, refusals=(refusal,))
+            )
+        else:
+            self.foreign(list(Outcome)[number % len(Outcome)])
+
+    def signal(self, keep_ms: int) -> None:
+        self.happens(Signal(cause=self.cause("signal"), name="approve", payload=opened(), keep_ms=keep_ms))
+
+    def foreign(self, outcome: Outcome) -> None:
         before = self.state
         decision = self.happens(Reply(cause=self.cause("reply"), command_id=STRANGER, outcome=outcome, payload=None))
         assert len(decision.transitions) == 1
@@ -169,74 +246,13 @@ class World(RuleBasedStateMachine):
             assert isinstance(decision.state, Saga)
             assert decision.state.steps == before.steps
 
-    # Time --------------------------------------------------------------------------------------------------------
-
-    @rule(by_ms=st.sampled_from([1, 200, 1_100, 5_000]), lag_ms=st.sampled_from([0, 0, 300]))
-    def time_passes(self, by_ms: int, lag_ms: int) -> None:
-        self.now_ms += by_ms
-        self.lag_ms = lag_ms
-
-    @rule()
-    def clock_jumps_back(self) -> None:
-        """Another instance takes over, and its clock is slow."""
-        self.now_ms -= 50
-
-    @rule(turns=st.integers(1, 3))
-    def timers_fire(self, turns: int) -> None:
-        for _ in range(turns):
-            self.happens(TimerDue(cause=self.cause("timer")))
-
-    # Operators, signals, trouble ---------------------------------------------------------------------------------
-
-    @rule(verb=st.sampled_from([Verb.CANCEL, Verb.RETRY]), address=addresses)
-    def operator(self, verb: Verb, address: Address | None) -> None:
-        # An operator who cancels an unknown pivot by name has made sure that it cannot happen.
-        if verb is Verb.CANCEL and address is not None:
-            self.happens_by_hand(Control(cause=self.cause("control", "kim"), verb=verb, address=address))
-        else:
-            self.happens(Control(cause=self.cause("control", "kim"), verb=verb, address=address))
-
-    @rule(address=addresses, named=st.booleans())
-    def skip(self, address: Address | None, named: bool) -> None:
-        payload = opened(f"shop.Done{address}", REPLY) if named and address is not None else None
-        self.happens_by_hand(
-            Control(cause=self.cause("control", "kim"), verb=Verb.SKIP, address=address, payload=payload)
-        )
-
-    def happens_by_hand(self, control: Control) -> None:
-        """What an operator says of a step, the operator has made true in the world."""
-        before = dict(self.state.steps) if isinstance(self.state, Saga) else {}
-        run = self.state.run if isinstance(self.state, Saga) else 0
-        decision = self.happens(control)
-        for fact in decision.transitions:
-            step = fact.header.step
-            if step is None or type(fact).__name__ not in ("CompensationSucceeded", "StepSucceeded", "StepGivenUp"):
-                continue
-            key = ids.idempotency_key(SAGA, run, step, Direction.FORWARD.value, 0)
-            if type(fact).__name__ == "StepSucceeded":
-                self.participant.do_by_hand(key)
-            elif type(fact).__name__ == "CompensationSucceeded" or (
-                step in self.definition.pivots and before[step].unknown
-            ):
-                self.participant.undo_by_hand(key)
-
-    @rule(keep_ms=st.sampled_from([0, 100, 5_000]))
-    def signal(self, keep_ms: int) -> None:
-        self.happens(Signal(cause=self.cause("signal"), name="approve", payload=opened(), keep_ms=keep_ms))
-
-    @rule(
-        what=st.sampled_from([Refused.COMMAND, Refused.COMPENSATION, Refused.EVENT, Refused.RESULT]), address=addresses
-    )
-    def breaks(self, what: Refused, address: Address | None) -> None:
+    @rule(what=st.sampled_from(sorted(Refused, key=lambda refused: refused.value)), named=st.integers(0, 9))
+    def breaks_or_mends(self, what: Refused, named: int) -> None:
         """From now on the broker refuses one record; until the next time, when all is mended."""
         alone = what in (Refused.EVENT, Refused.RESULT)
-        self.broken = frozenset() if self.broken else frozenset({(what, None if alone else address)})
-
-    @rule()
-    def too_large(self) -> None:
-        """A record comes that cannot be recorded: the saga waits for a person."""
-        refusal = Refusal(target=Refused.INPUT, address=None, reason="too large")
-        self.happens(Signal(cause=self.cause("signal"), name="approve", payload=None, keep_ms=100, refusals=(refusal,)))
+        tasks = list(self.definition.tasks)
+        broken = (what, None if alone else tasks[named % len(tasks)])
+        self.broken = frozenset() if self.broken else frozenset({broken})
 
     # What holds --------------------------------------------------------------------------------------------------
 
@@ -279,24 +295,27 @@ class World(RuleBasedStateMachine):
                 return
             for control in self.remedies(self.state):
                 seen(f"remedy: {control.verb.value}")
-                self.happens_by_hand(control)
+                self.by_hand(control)
         raise AssertionError(f"nothing that an operator does ends this saga: {self.state}")
 
     def remedies(self, saga: Saga) -> list[Control]:
-        def by_hand(verb: Verb, address: Address | None) -> Control:
+        def asks(verb: Verb, address: Address | None) -> Control:
             return Control(cause=self.cause("control", "kim"), verb=verb, address=address)
 
         parked = [a for a, step in saga.steps.items() if step.status in (StepStatus.PARKED, StepStatus.UNDO_PARKED)]
         if not parked and end_reached(self.definition, saga) is not None:
-            return [by_hand(Verb.SKIP, None)]
+            return [asks(Verb.SKIP, None)]
         if saga.parked is not None:
-            return [by_hand(Verb.RETRY, None)]
+            return [asks(Verb.RETRY, None)]
         payloads = [opened(f"shop.Done{address}", REPLY) for address in parked]
         return [
-            replace(by_hand(Verb.SKIP, address), payload=payload)
+            replace(asks(Verb.SKIP, address), payload=payload)
             for address, payload in zip(parked, payloads, strict=True)
         ]
 
 
+PROFILE = settings.default
+assert PROFILE is not None
+
 TestWorld = World.TestCase
-TestWorld.settings = settings(stateful_step_count=40)
+TestWorld.settings = settings(stateful_step_count=30, max_examples=3 * PROFILE.max_examples)
