@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from sagakit.contracts.errors import SchemaError
-from sagakit.contracts.schemas import PRIMITIVES, Json, full_name
 
+Json: TypeAlias = Any
+"""A schema as JSON, as it was read."""
+
+PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 MASK: Final = "sagakit.mask"
 """The Avro field property that says: never print this field."""
 
@@ -257,6 +260,11 @@ def _decimal(schema: Json) -> tuple[int, int] | None:
     if type(precision) is int and type(scale) is int and 0 <= scale <= precision and precision > 0:
         return precision, scale
     return None
+
+
+def full_name(name: str, namespace: str | None) -> str:
+    """A name with its namespace; one that has dots stands as it is (Avro specification, "Names")."""
+    return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
 def branch_name(node: Node) -> str:

@@ -8,14 +8,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
+from sagakit.contracts.avro_types import PRIMITIVES, Json, RecordType, full_name, parse
+from sagakit.contracts.conversion import compile_conversion
 from sagakit.contracts.errors import SchemaError
 
-Json: TypeAlias = Any
-"""A schema as JSON, as it was read: checked where it is used, by `avro_types`."""
-
-PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
 
 
@@ -27,11 +25,6 @@ class SchemaFile:
     origin: str
     definition: Json
     references: tuple[str, ...]
-
-
-def full_name(name: str, namespace: str | None) -> str:
-    """A name with its namespace; one that has dots stands as it is (Avro specification, "Names")."""
-    return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
 def read_folder(folder: Path) -> Mapping[str, SchemaFile]:
@@ -91,9 +84,18 @@ def load_folder(folder: Path) -> Mapping[str, str]:
     """The self-contained text of each type in a folder of `.avsc` files, by full name, in the order of dependency.
 
     Raises:
-        SchemaError: as `read_folder`.
+        SchemaError: as `read_folder`, and if a type or a default of it is not valid Avro.
     """
-    return self_contained(read_folder(folder))
+    files = read_folder(folder)
+    texts = self_contained(files)
+    for name, text in texts.items():
+        try:
+            node = parse(text)
+            if isinstance(node, RecordType):
+                compile_conversion(node)
+        except SchemaError as error:
+            raise SchemaError(f"{files[name].origin}: {error}") from error
+    return texts
 
 
 def _read(origin: str, text: str) -> SchemaFile:
