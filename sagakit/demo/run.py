@@ -1,0 +1,150 @@
+"""`sagakit demo`, from its options to whether the books balance."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from sagakit.core.definition import Definition
+from sagakit.demo import report
+from sagakit.demo.embedded import embedded_stage
+from sagakit.demo.play import Play
+from sagakit.demo.stage import DEFINITION_FILE, DemoError, shop_schemas
+from sagakit.demo.verdict import definition_finder, judge
+from sagakit.demo.watch import Standing, Watch
+from sagakit.language.canonical import bundle, compile_bundle
+from sagakit.language.parse import parse
+from sagakit.proving.story import Story, tell
+from sagakit.telemetry.logging import configure_logging
+from sagakit.testing.embedded import EMBEDDED_LIMITS
+from services.books import read_shop
+from services.demo_orders import Order, orders, read_orders
+
+DEFAULT_SAGAS: Final = 300
+DEFAULT_SEED: Final = 1
+
+EMBEDDED_NOTICE: Final = (
+    "Orchestrator and services run as threads of this process, on an embedded Kafka and registry.\n"
+    f"{EMBEDDED_LIMITS}\n"
+    "So this shows how sagas run. That they survive crashes is shown by: sagakit demo --kafka --kill 20"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the demo was asked for.
+
+    `sagas` orders of `seed` are made up; without either, the orders come from the project's file. `per_second` of them
+    are placed in a second. `keep` is a folder for ledgers and logs, which otherwise go when the demo ends. With
+    `as_json` the verdict goes to standard output as JSON, and everything for people to standard error.
+    """
+
+    sagas: int | None = None
+    seed: int | None = None
+    per_second: float = 60.0
+    keep: Path | None = None
+    as_json: bool = False
+
+
+def run(options: Options) -> bool:
+    """Run the demo; whether every book balances.
+
+    Raises:
+        DemoError: it could not be played to its end.
+    """
+    console = Console(stderr=options.as_json)
+    with _folder(options.keep) as folder:
+        with (folder / "demo.log").open("a", encoding="utf-8") as log:
+            configure_logging(style="console", level="info", stream=log)
+            try:
+                passed = _run(options, console, folder)
+            finally:
+                configure_logging(style="console", level="error")
+        if options.keep is not None:
+            console.print(f"Ledgers and logs are kept in {folder}")
+    return passed
+
+
+def _run(options: Options, console: Console, folder: Path) -> bool:
+    placing = _orders(options)
+    report.opening(console, f"sagakit demo: {len(placing)} orders through a shop of five services", EMBEDDED_NOTICE)
+    ledgers = folder / "ledgers"
+    ledgers.mkdir()
+    definition = compiled_definition()
+    with ExitStack() as closings:
+        with console.status("opening the shop"):
+            stage = closings.enter_context(embedded_stage(ledgers))
+        with Play(stage, placing, options.per_second) as play:
+            with report.LiveProgress(console) as progress:
+                play.run(progress.show)
+            verdict = judge(play.placed, play.watch, read_shop(ledgers), definition_finder(definition))
+            stories = list(_stories(play.watch, definition))
+        deaths = stage.supervisor.deaths()
+    console.print(report.results(verdict))
+    if deaths:
+        console.print(report.kills(deaths))
+    for title, told in stories:
+        console.print(report.story(title, told), soft_wrap=True)
+    console.print(report.books(verdict))
+    report.closing(console, verdict)
+    if options.as_json:
+        print(json.dumps(report.as_json(verdict, deaths)))
+    return verdict.passed
+
+
+def compiled_definition() -> Definition:
+    """The shop's saga definition, compiled from its file.
+
+    Raises:
+        DemoError: the file has been broken.
+    """
+    text = DEFINITION_FILE.read_text(encoding="utf-8")
+    parsed = parse(text, DEFINITION_FILE.name)
+    if isinstance(parsed, list):
+        raise DemoError("; ".join(str(finding) for finding in parsed))
+    published = bundle(parsed.document, text, shop_schemas())
+    return compile_bundle(published.canonical, published.schemas)
+
+
+def _orders(options: Options) -> Sequence[Order]:
+    if options.sagas is None and options.seed is None:
+        return list(read_orders())
+    count = DEFAULT_SAGAS if options.sagas is None else options.sagas
+    return list(orders(count, DEFAULT_SEED if options.seed is None else options.seed))
+
+
+def _stories(watch: Watch, definition: Definition) -> Iterator[tuple[str, Story]]:
+    """A completed order that went straight through, and the compensated one with the most to undo."""
+    found = {
+        standing: [seen for seen in watch.sagas.values() if seen.standing is standing]
+        for standing in (Standing.COMPLETED, Standing.COMPENSATED)
+    }
+    finder = definition_finder(definition)
+    if completed := found[Standing.COMPLETED]:
+        seen = min(completed, key=lambda one: len(one.history))
+        yield "A completed order", tell(watch.history(seen.saga_id), finder, lambda _type, _data: None)[0]
+    if compensated := found[Standing.COMPENSATED]:
+        seen = max(compensated, key=lambda one: len(one.history))
+        yield "A compensated order", tell(watch.history(seen.saga_id), finder, lambda _type, _data: None)[0]
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """The folder of this run: `keep`, which must not hold anything yet, or a temporary one."""
+    if keep is None:
+        folder = Path(tempfile.mkdtemp(prefix="sagakit-demo-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise DemoError(f"{keep} is not empty; name a new folder, since old ledgers would not match new orders")
+    yield keep.resolve()
