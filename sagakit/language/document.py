@@ -53,10 +53,10 @@ def _fraction(value: object) -> object:
 def _text(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError(
-            f"an expression is a text, not {value!r}; a constant text is written in quotes within: \"'text'\""
+            f"{value!r} is not an expression: write a text; a constant text stands in quotes within, \"'a'\""
         )
     if not value.strip():
-        raise ValueError("an expression is empty: write one, or leave the key out")
+        raise ValueError("the expression is empty: write one, or leave the key out")
     return value
 
 
@@ -81,7 +81,12 @@ ExpressionText: TypeAlias = Annotated[
     str, BeforeValidator(_text), WithJsonSchema({"type": "string", "description": "A CEL expression", "minLength": 1})
 ]
 Name: TypeAlias = Annotated[str, StringConstraints(strict=True, pattern=_NAME, max_length=100)]
-StepName: TypeAlias = Annotated[str, StringConstraints(strict=True, min_length=1)]
+StepName: TypeAlias = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1),
+    # Lint checks the form, and says it better.
+    WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}),
+]
 RecordName: TypeAlias = Annotated[str, StringConstraints(strict=True, pattern=_RECORD, max_length=250)]
 TopicName: TypeAlias = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-zA-Z0-9._-]+$", max_length=200)]
 
@@ -100,15 +105,18 @@ Fields: TypeAlias = dict[Annotated[str, StringConstraints(strict=True, min_lengt
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
 class Retry(_Model):
     """At most `attempts` commands, the first included; the pause doubles from `backoff` up to `max`."""
 
     attempts: Annotated[StrictInt, Field(ge=1, le=1_000)]
+    """How many commands are sent at most, the first included."""
     backoff: DurationMs = 200
+    """The first pause; 200ms without it."""
     max: DurationMs = 10_000
+    """The longest pause; 10s without it."""
 
 
 RETRY_FORWARD: Final = Retry(attempts=3)
@@ -122,35 +130,55 @@ class Budget(_Model):
     """What the owner promises of a step: alerts compare with it."""
 
     p99: DurationMs | None = None
+    """How long 99 of 100 replies take at most."""
     failures: Share | None = None
+    """How many of the step's runs may fail: `1%`."""
 
 
 class Compensation(_Model):
-    """What undoes a step. Without `service` and `timeout` they are the step's."""
+    """What undoes a step. It must tolerate that there is nothing to undo."""
 
     command: RecordName
+    """The Avro record that is sent, by full name."""
     with_: Fields = Field(default_factory=dict, alias="with")
+    """What fills the record, field by field. The step's own reply may be absent here."""
     service: Name | None = None
+    """The service that handles it; the step's own without it."""
     reply: RecordName | None = None
+    """The Avro record of the reply."""
     timeout: DurationMs | None = None
+    """How long a reply may take; the step's timeout without it."""
     retry: Retry = RETRY_ONWARD
+    """How often it is tried before a person is called; 10 attempts without it."""
 
 
 class Step(_Model):
     """One step: a command to a service, and its reply."""
 
     service: Name
+    """The service that handles the command; it reads `<service>.commands`."""
     command: RecordName
+    """The Avro record that is sent, by full name."""
     timeout: DurationMs
+    """How long a reply may take; after it the step may or may not have happened."""
     with_: Fields = Field(default_factory=dict, alias="with")
+    """What fills the record, field by field."""
     reply: RecordName | None = None
+    """The Avro record of the reply; without it nothing can be read of this step."""
     kind: Literal["compensatable", "pivot", "retriable"] = "compensatable"
+    """`compensatable` (can be undone), `pivot` (the point of no return) or `retriable` (after it: only forward)."""
     after: tuple[StepName, ...] = ()
+    """The steps that must be settled before this one starts; without it, it starts at once."""
     when: ExpressionText | None = None
+    """A condition; if it is false the step is skipped."""
     rejects: tuple[Annotated[str, StringConstraints(strict=True)], ...] = ()
+    """The codes with which the service may refuse: `[OUT_OF_STOCK]`."""
     budget: Budget | None = None
+    """What the owner promises of this step."""
     retry: Retry | None = None
+    """How often the command is sent; without it 3 attempts, 10 for a retriable step."""
     compensate: Compensation | None = None
+    """What undoes the step; an explicit `null` says that there is nothing to undo."""
 
     @property
     def retry_policy(self) -> Retry:
@@ -159,32 +187,49 @@ class Step(_Model):
 
 
 class EndEvent(_Model):
-    """A domain event that is published when the saga ends. Without `to` it goes to the trigger topic `on`."""
+    """A domain event that is published when the saga ends."""
 
     publish: RecordName
+    """The Avro record that is published, by full name."""
     to: TopicName | None = None
+    """The topic; the trigger topic `on` without it."""
     with_: Fields = Field(default_factory=dict, alias="with")
+    """What fills the record, field by field."""
 
 
 class End(_Model):
     """The two ways in which a saga ends by itself."""
 
     completed: EndEvent | None = None
+    """When every step succeeded or was skipped."""
     compensated: EndEvent | None = None
+    """When whatever may have happened was undone. Here any step's reply may be absent; `failure` says why."""
 
 
 class Document(_Model):
     """A saga definition."""
 
     saga: Name
+    """The name: lower-case letters, digits, dashes."""
     version: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+    """The version; a published one never changes."""
     owner: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
+    """Who is paged."""
     impact: Literal["low", "medium", "high", "critical"] = "medium"
+    """What it means for the business when it fails; drives the severity of alerts. `medium` without it."""
     start: RecordName
+    """The Avro record that starts a saga, by full name."""
     on: TopicName | None = None
+    """The topic whose `start` records start sagas; without it only explicit starts do."""
     key: ExpressionText
+    """The business key, of which the saga's id is derived: `start.order_id`."""
     again: Literal["never", "after-compensated", "always"] = "never"
+    """Whether a key that ended may run again within the dedupe window; `never` without it."""
     dedupe: DurationMs = 3_600_000
+    """How long an ended saga refuses a second start; 1h without it."""
     deadline: DurationMs | None = None
+    """How long the saga may take before it is cancelled, from the decision to start it."""
     steps: Annotated[dict[StepName, Step], Field(min_length=1)]
+    """The steps, by name."""
     end: End = End()
+    """What is published at the end."""

@@ -178,3 +178,9 @@ _ALL: Final = (
 
 RULES: Final = {rule.code: rule for rule in _ALL}
 """Every rule by its code. Codes are stable: a rule may go, its code is never used again."""
+
+
+def rules_table() -> str:
+    """All rules as a table in Markdown: what the documentation shows."""
+    rows = [f"| {rule.code} | {rule.severity.value} | {rule.title} {rule.explanation} |" for rule in _ALL]
+    return "\n".join(["| code | severity | rule |", "| --- | --- | --- |", *rows])

@@ -101,7 +101,7 @@ def _finding(detail: ErrorDetails, source: Source) -> Finding:
     if kind == "literal_error":
         expected = detail.get("ctx", {}).get("expected", "")
         return source.finding("SK105", path, f"`{name}` cannot be {detail['input']!r}", f"It is one of {expected}.")
-    reason = detail["msg"][0].lower() + detail["msg"][1:]
+    reason = (detail["msg"][0].lower() + detail["msg"][1:]).replace("tuple", "list").replace("dictionary", "mapping")
     return source.finding(
         "SK105", path, f"`{name or 'the definition'}`: {reason}", f"Correct `{dotted(path)}`.", key=key
     )

@@ -11,12 +11,13 @@ from sagakit.language.canonical import Bundle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedVersion:
-    """A version that stands on the definitions topic."""
+    """A version that stands on the definitions topic; `source` is the text that people wrote."""
 
     name: str
     version: int
     canonical: str
     hash: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,10 @@ Ruling: TypeAlias = Publish | AlreadyPublished | Refused
 
 def rule(published: Iterable[PublishedVersion], bundle: Bundle) -> Ruling:
     """Whether `bundle` may be published beside what is there."""
-    versions = {known.version: known for known in published if known.name == bundle.name}
+    versions: dict[int, PublishedVersion] = {}
+    for one in published:
+        if one.name == bundle.name:
+            versions.setdefault(one.version, one)
     known = versions.get(bundle.version)
     if known is None:
         newest = max(versions, default=0)
@@ -64,6 +68,24 @@ def rule(published: Iterable[PublishedVersion], bundle: Bundle) -> Ruling:
         ),
         difference=difference(known.canonical, bundle.canonical),
     )
+
+
+def rule_all(published: Iterable[PublishedVersion], bundles: Iterable[Bundle]) -> list[Ruling]:
+    """Rule on several bundles that are published together, as if one after the other."""
+    known = list(published)
+    rulings: list[Ruling] = []
+    for bundle in bundles:
+        rulings.append(rule(known, bundle))
+        known.append(
+            PublishedVersion(
+                name=bundle.name,
+                version=bundle.version,
+                canonical=bundle.canonical,
+                hash=bundle.hash,
+                source=bundle.source,
+            )
+        )
+    return rulings
 
 
 def difference(before: str, after: str) -> tuple[str, ...]:

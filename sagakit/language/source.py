@@ -177,7 +177,7 @@ class _Reader:
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
                 self._source.places[(*path, "?")] = _Place(key=key, value=value)
-                self._refuse((*path, "?"), "a key that is not a plain word", "Write keys as plain words.")
+                self._refuse((*path, "?"), "a key that is not a plain word", "Write keys as plain words.", key=True)
                 continue
             name = str(key.value)
             if name in first:
@@ -213,5 +213,5 @@ class _Reader:
         self._refuse(path, f"the tag {tag}", "Write plain text, numbers, true, false or null.")
         return None
 
-    def _refuse(self, path: Path, what: str, remedy: str) -> None:
-        self.findings.append(self._source.finding("SK101", path, f"definitions do not take {what}", remedy))
+    def _refuse(self, path: Path, what: str, remedy: str, *, key: bool = False) -> None:
+        self.findings.append(self._source.finding("SK101", path, f"definitions do not take {what}", remedy, key=key))

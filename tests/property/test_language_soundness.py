@@ -105,7 +105,7 @@ _INT_PATHS = [
     "start.parent.small",
     "start.either",
 ]
-_ANY = st.deferred(
+_ANY: st.SearchStrategy[str] = st.deferred(
     lambda: st.one_of(_TEXT, _INT, _BOOL, _LIST, st.sampled_from(["null", "{}", "2.5", "start.line", "start"]))
 )
 
@@ -132,14 +132,14 @@ def _typed(own: st.SearchStrategy[str], paths: list[str], simple: list[str]) -> 
     )
 
 
-_TEXT = st.deferred(
+_TEXT: st.SearchStrategy[str] = st.deferred(
     lambda: st.one_of(
         _typed(_TEXT, _TEXT_PATHS, ["'a'", "'RED'", "''"]),
         _made("({0} + {1})", _TEXT, _TEXT),
         _made("string({0})", _ANY),
     )
 )
-_INT = st.deferred(
+_INT: st.SearchStrategy[str] = st.deferred(
     lambda: st.one_of(
         _typed(_INT, _INT_PATHS, ["0", "1", "-2"]),
         _made("({0} {1} {2})", _INT, st.sampled_from(["+", "-", "/", "%"]), _INT),
@@ -148,7 +148,7 @@ _INT = st.deferred(
         _made("int({0})", _ANY),
     )
 )
-_BOOL = st.deferred(
+_BOOL: st.SearchStrategy[str] = st.deferred(
     lambda: st.one_of(
         st.sampled_from(["start.flag", "true", "start.o_flag", "has(start.o_text)", "has(reserve.count)"]),
         _made("({0} {1} {2})", _INT, st.sampled_from(["<", "==", "!=", ">="]), _INT),
@@ -159,7 +159,7 @@ _BOOL = st.deferred(
         _made("{0} == null", st.one_of(st.sampled_from(_TEXT_PATHS), _ANY)),
     )
 )
-_LIST = st.deferred(
+_LIST: st.SearchStrategy[str] = st.deferred(
     lambda: st.one_of(
         st.sampled_from(
             ["start.gaps", "start.o_gaps", "start.lines.map(l, l.sku)", "start.lines.map(l, l.note)", "[]"]
