@@ -32,10 +32,14 @@ def assemble(
     registry: SchemaRegistry,
     *,
     register: bool = False,
+    own: OwnRecords | None = None,
     clock: Clock = wall_clock_ms,
 ) -> Orchestrator:
-    """An orchestrator over any log and registry. `register`: it may register sagakit's own schemas (embedded, tests)."""
-    own = OwnRecords(registry, register=register)
+    """An orchestrator over any log and registry. `register`: it may register sagakit's own schemas (embedded, tests).
+
+    `own` is given where many orchestrators of one process share what compiling these schemas costs.
+    """
+    own = own or OwnRecords(registry, register=register)
     avro = AvroCodec(registry)
     payloads = PlainPayloadCodec(avro)
     topics = settings.topics

@@ -1,0 +1,1 @@
+"""The loop itself, run by the thousand in worlds where everything goes wrong."""

@@ -1,0 +1,32 @@
+"""The loop's own log lines are switched off in simulations, and how fast they ran is told at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+_told = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """What worlds full of faults would log, thousands of lines, is worth less than the time it takes."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Say something at the end of the run."""
+    return pytestconfig.stash.setdefault(_told, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many worlds ran, and how fast."""
+    for line in config.stash.get(_told, []):
+        terminalreporter.write_line(line)
