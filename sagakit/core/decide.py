@@ -26,6 +26,7 @@ from sagakit.core.events import (
 )
 from sagakit.core.progress import park, proceed
 from sagakit.core.replies import reply
+from sagakit.core.schedule import is_due
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State
 from sagakit.core.timers import timer_due
 from sagakit.core.transitions import Transition
@@ -58,6 +59,8 @@ def decide(saga_id: str, definition: Definition | None, state: State | None, eve
     live = isinstance(state, Saga)
     unrecordable = turn.refusal(Refused.INPUT)
     match event:
+        case TimerDue() if not is_due(state, now.partition_ms):
+            pass
         case Undecodable():
             turn.emit_outside(t.RecordDeadLettered, reason=event.reason, dead_letter_topic=event.dead_letter_topic)
         case _ if unrecordable is not None:

@@ -125,9 +125,13 @@ def _undo_reply(
         return turn.emit(t.CompensationSucceeded, address, backward, attempt)
     if rule is Rule.UNDO_REFUSED:
         turn.emit(t.CompensationRejected, address, backward, attempt, code=code, message=message)
-        return park(turn, address, backward, f"the compensation was rejected ({code}): {message}")
+        return park(turn, address, backward, _why("the compensation was rejected", code, message))
     if outcome is Outcome.EXPIRED:
         turn.emit(t.CompensationExpired, address, backward, attempt)
         return undo_later_or_park(turn, task, "expired before the participant began")
     turn.emit(t.CompensationFailed, address, backward, attempt, kind=code, message=message)
-    return undo_later_or_park(turn, task, f"{code}: {message}")
+    return undo_later_or_park(turn, task, _why("it failed", code, message))
+
+
+def _why(what: str, code: str, message: str | None) -> str:
+    return f"{what}{f' ({code})' if code else ''}{f': {message}' if message else ''}"

@@ -125,3 +125,9 @@ def next_due_ms(state: State) -> int | None:
             if state.deadline_at_ms is not None:
                 dues.append(state.deadline_at_ms)
             return min(dues, default=None)
+
+
+def is_due(state: State | None, partition_ms: int) -> bool:
+    """Whether the earliest timer of a state may fire at this partition time."""
+    due_ms = None if state is None else next_due_ms(state)
+    return due_ms is not None and due_ms <= partition_ms

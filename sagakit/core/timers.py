@@ -10,17 +10,15 @@ from sagakit.core.turn import Turn
 
 
 def timer_due(turn: Turn) -> None:
-    """Fire the earliest timer that is due in partition time; none due, nothing happens."""
+    """Fire the earliest timer of a state; only called when it is due."""
     state = turn.state
-    due = None if state is None else schedule.next_due_ms(state)
-    if due is None or due > turn.partition_ms:
-        return None
     if isinstance(state, Marker):
         turn.state = None
         return None
     if isinstance(state, Early):
-        return _expire_early(turn, state, due)
+        return _expire_early(turn, state)
     saga = turn.saga
+    due = schedule.next_due_ms(saga)
     for address, step in saga.steps.items():
         if step.due_at_ms == due:
             return _step_due(turn, saga, address)
@@ -52,8 +50,8 @@ def _deadline_due(turn: Turn, saga: Saga) -> None:
         turn_back(turn, Failure(step=None, kind=FailureKind.DEADLINE, code=None, message="the saga's deadline passed"))
 
 
-def _expire_early(turn: Turn, early: Early, due: int) -> None:
-    gone = next(signal for signal in early.signals if signal.expires_at_ms == due)
+def _expire_early(turn: Turn, early: Early) -> None:
+    gone = min(early.signals, key=lambda signal: signal.expires_at_ms)
     turn.emit_outside(t.SignalExpired, name=gone.name, message_id=gone.message_id)
     left = tuple(signal for signal in early.signals if signal is not gone)
     turn.state = Early(saga_id=early.saga_id, signals=left) if left else None

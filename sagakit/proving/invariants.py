@@ -24,6 +24,7 @@ IGNORED: Final = (t.StartIgnored, t.SignalIgnored, t.ControlIgnored, t.ReplyIgno
 """What is only recorded; after an end there is nothing else."""
 
 _BUSY: Final = WAITING | {StepStatus.IN_FLIGHT}
+_UNDOING: Final = frozenset({StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +233,7 @@ def _undone(run: Run) -> Iterator[tuple[t.CompensationScheduled, Saga, Address]]
 def _possible_effect(run: Run) -> Found:
     for scheduled, before, address in _undone(run):
         step = before.steps.get(address)
-        if step is None or not (step.may_have_happened or step.undo_attempt):
+        if step is None or not (step.may_have_happened or step.status in _UNDOING):
             yield scheduled, f"{address} cannot have had an effect"
         key = ids.idempotency_key(before.saga_id, before.run, address, Direction.FORWARD.value, 0)
         if scheduled.undoes != key:
@@ -247,10 +248,14 @@ def _reverse_order(run: Run) -> Found:
         if busy:
             yield scheduled, f"{address} is undone while {busy} may still take effect"
         for later in descendants(run.definition, address):
-            step = before.steps.get(later)
-            has_to_be = step is not None and run.definition.tasks[later].compensate is not None
-            if step is not None and has_to_be and step.may_have_happened and step.status is not StepStatus.UNDONE:
+            if _to_be_undone(run.definition, later, before.steps.get(later)):
                 yield scheduled, f"{address} is undone before {later}, which depends on it"
+
+
+def _to_be_undone(definition: Definition, address: Address, step: Step | None) -> bool:
+    if step is None or definition.tasks[address].compensate is None or step.status is StepStatus.UNDONE:
+        return False
+    return step.may_have_happened or step.status in _UNDOING
 
 
 def descendants(definition: Definition, address: Address) -> set[Address]:
@@ -280,16 +285,14 @@ def _whole(run: Run) -> Found:
         before, end = fact.before, fact.transition
         if not isinstance(before, Saga) or not isinstance(end, t.SagaCompleted | t.SagaCompensated):
             continue
-        for address, task in run.definition.tasks.items():
+        for address in run.definition.tasks:
             step = before.steps.get(address)
             if isinstance(end, t.SagaCompleted):
                 if step is None or step.status not in SETTLED:
                     yield end, f"completed, but {address} is {None if step is None else step.status.value}"
             elif step is not None and step.status in _BUSY:
                 yield end, f"compensated, but {address} is {step.status.value}"
-            elif (
-                step is not None and step.status is not StepStatus.UNDONE and step.may_have_happened and task.compensate
-            ):
+            elif step is not None and _to_be_undone(run.definition, address, step):
                 yield end, f"compensated, but {address} is {step.status.value} and was not undone"
 
 
