@@ -64,6 +64,7 @@ class _Restore:
     mark: int = 0
     log_start: int = 0
     position: int = 0
+    complaint: str = ""
     progressed_at: float = field(default_factory=time.monotonic)
 
 
@@ -194,13 +195,11 @@ class Restorer:
         except KafkaException as exception:
             if error_of(exception).code() in _AUTHORIZATION:
                 raise
-            _logger.info(
-                "the committed offset of %s is not known yet: %s", restore.partition, error_of(exception).str()
-            )
+            self._complain(restore, f"its committed offset is not known yet: {error_of(exception).str()}")
             self._look_after(restore)
             return False
         except LogUnavailableError as error:
-            _logger.warning("restoring %s: %s", restore.partition, error)
+            self._complain(restore, str(error))
             self._closed.wait(_RETRY_S)
             return False
         restore.log_start = starts[restore.partition]
@@ -217,6 +216,12 @@ class Restorer:
         restore.progressed_at = time.monotonic()
         self._found.put(restore)
         return True
+
+    def _complain(self, restore: _Restore, reason: str) -> None:
+        """Log why a restore does not begin: each reason once in a row, however often it is tried."""
+        if reason != restore.complaint:
+            restore.complaint = reason
+            _logger.warning("restoring %s[%d]: %s", restore.partition.topic, restore.partition.partition, reason)
 
     def _look_after(self, restore: _Restore) -> None:
         """See to a restore that stands still: it may wait for an open transaction, or only for its turn."""

@@ -19,6 +19,7 @@ from sagakit.adapters.embedded_log import EmbeddedLog, EmbeddedStore
 from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.adapters.kafka_offsets import Offsets
 from sagakit.adapters.kafka_records import to_records
+from sagakit.adapters.topics import TopicAdmin
 from sagakit.ports.log import (
     Assigned,
     Change,
@@ -115,9 +116,10 @@ class KafkaWorld(_ClientWorld):
         super().__init__(properties, prefix)
         self.group = f"{prefix}group"
         admin = AdminClient(self.plain)
-        topics = [NewTopic(topic, PARTITIONS) for topic in (self.inbox, self.state, self.trigger, self.out)]
-        for created in admin.create_topics(topics).values():
+        topics = [self.inbox, self.state, self.trigger, self.out]
+        for created in admin.create_topics([NewTopic(topic, PARTITIONS) for topic in topics]).values():
             created.result(timeout=30)
+        TopicAdmin(self.properties).wait_for(topics)
         self.admin = admin
         self._properties = properties
 

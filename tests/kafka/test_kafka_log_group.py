@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
 from random import Random
 
 import pytest
 
-from sagakit.ports.log import Aborted, Committed, Outgoing, Revoked, TopicPartition, Unknown, Work
-from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, offsets_after, values
+from sagakit.ports.log import Aborted, Committed, Outgoing, Revoked, TopicPartition, Work
+from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, values
+from tests.kafka.counter import Counter
 
 pytestmark = pytest.mark.kafka
 
 RECORDS = 400
-
-
-class Counter(Driver):
-    """A small engine: the state of a partition is how many records it has counted; each count is written out once."""
-
-    def __init__(self, world: KafkaWorld, instance: str) -> None:
-        super().__init__(world.open(instance))
-        self.world = world
-        self.counted: dict[TopicPartition, int] = {}
-        self.log.subscribe([world.inbox])
-
-    def cycle(self, random: Random) -> None:
-        """Poll, count, commit; now and then the work holds a record that is refused, and the cycle is aborted."""
-        known = set(self.restored)
-        self.turn(0.05)
-        for partition in set(self.restored) - known:
-            state = self.state[partition]
-            self.counted[partition] = int(state[-1].value or b"") if state else 0
-        records = self.take()
-        if not records:
-            return
-        counts: defaultdict[TopicPartition, int] = defaultdict(int)
-        out: list[Outgoing] = []
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            counts[partition] += 1
-            count = self.counted[partition] + counts[partition]
-            out.append(Outgoing(self.world.out, partition.partition, b"k", b"%d %s" % (count, record.value), ()))
-        for partition, more in counts.items():
-            value = b"%d" % (self.counted[partition] + more)
-            out.append(Outgoing(self.world.state, partition.partition, b"count", value, ()))
-        if random.random() < 0.2:
-            out.append(Outgoing(self.world.out, PARTITIONS + 1, b"k", b"refused", ()))
-        outcome = self.log.commit(Work(records=out, offsets=offsets_after(records)))
-        if isinstance(outcome, Committed):
-            for partition, more in counts.items():
-                self.counted[partition] += more
-        elif isinstance(outcome, Unknown):
-            for partition in sorted(self.owned):
-                self.restore(partition)
-        else:
-            assert isinstance(outcome, Aborted)
 
 
 @pytest.mark.slow
