@@ -2,9 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sagakit.language.canonical import Bundle
 
@@ -45,6 +45,24 @@ class Refused:
 
 
 Ruling: TypeAlias = Publish | AlreadyPublished | Refused
+
+
+class DefinitionStore(Protocol):
+    """Where definitions are published, as those who publish and read them need it.
+
+    Both methods raise what the ports raise when Kafka or the registry does not answer or refuses.
+    """
+
+    def published(self) -> list[PublishedVersion]:
+        """Every published version, read to the end."""
+        ...
+
+    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+        """Rule on the bundles together, and write those that are new: all of them, or none if one is refused.
+
+        When this returns, whatever starts afterwards sees them.
+        """
+        ...
 
 
 def rule(published: Iterable[PublishedVersion], bundle: Bundle) -> Ruling:

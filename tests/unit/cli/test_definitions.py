@@ -1,22 +1,25 @@
 """`sagakit definitions` over a definitions topic in memory."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
+from sagakit.cli import exits
 from sagakit.cli.definitions import definitions_app
 from sagakit.language.canonical import Bundle
-from sagakit.language.publishing import PublishedVersion
-from sagakit.ports.definitions import DefinitionStore, DefinitionsUnavailableError
+from sagakit.language.publishing import DefinitionStore, Publish, PublishedVersion, Refused, Ruling, rule_all
+from sagakit.ports.registry import RegistryUnavailableError
 
 ROOT = Path(__file__).parents[3]
 PLACE_ORDER = ROOT / "services" / "orders" / "place_order.yaml"
 
 
 class MemoryStore:
-    """A definitions topic in memory."""
+    """Published definitions in memory."""
 
     def __init__(self) -> None:
         self.versions: list[PublishedVersion] = []
@@ -24,31 +27,36 @@ class MemoryStore:
     def published(self) -> list[PublishedVersion]:
         return list(self.versions)
 
-    def publish(self, bundle: Bundle) -> None:
-        self.versions.append(
-            PublishedVersion(
-                name=bundle.name,
-                version=bundle.version,
-                canonical=bundle.canonical,
-                hash=bundle.hash,
-                source=bundle.source,
-            )
-        )
+    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+        rulings = rule_all(self.versions, bundles)
+        if not any(isinstance(ruling, Refused) for ruling in rulings):
+            self.versions += [
+                PublishedVersion(
+                    name=new.bundle.name,
+                    version=new.bundle.version,
+                    canonical=new.bundle.canonical,
+                    hash=new.bundle.hash,
+                    source=new.bundle.source,
+                )
+                for new in rulings
+                if isinstance(new, Publish)
+            ]
+        return rulings
 
 
 class AwayStore:
-    """A topic whose broker does not answer."""
+    """What is published cannot be reached."""
 
     def published(self) -> list[PublishedVersion]:
-        raise DefinitionsUnavailableError("no broker answers at 127.0.0.1:1; start one or set the address")
+        raise RegistryUnavailableError("no registry answers")
 
-    def publish(self, bundle: Bundle) -> None:
-        raise AssertionError("nothing is published where nothing could be read")
+    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+        raise RegistryUnavailableError("no registry answers")
 
 
 def run(*arguments: str, store: DefinitionStore | None = None) -> Result:
-    def open_store() -> DefinitionStore:
-        assert store is not None, "this command needs no definitions topic"
+    def open_store(_: typer.Context) -> DefinitionStore:
+        assert store is not None, "this command needs nothing that is published"
         return store
 
     return CliRunner().invoke(definitions_app(open_store), list(arguments), env={"COLUMNS": "400"})
@@ -95,10 +103,10 @@ def test_lint_speaks_json(schemas: str, broken: Path) -> None:
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
+    error = run(*arguments).exception
+    assert isinstance(error, exits.CommandError)
+    assert error.code == exits.WRONG
+    assert "no-such" in exits.one_line(error)
 
 
 def test_publish_list_and_show(schemas: str) -> None:
@@ -126,11 +134,13 @@ def test_a_changed_body_is_refused_and_nothing_of_the_others_is_published(schema
     changed.write_text(text.replace("owner: team-orders", "owner: team-sales"), encoding="utf-8")
     other.write_text(text.replace("saga: place-order", "saga: place-other"), encoding="utf-8")
     result = run("publish", str(other), str(changed), "--schemas", schemas, store=store)
-    assert result.exit_code == 1
+    assert result.exit_code == exits.REFUSED
     assert "place-order version 1: refused" in result.output
     assert '+  "owner": "team-sales"' in result.output
     assert "place-other version 1: not published" in result.output
     assert [known.name for known in store.versions] == ["place-order"]
+    rows = json.loads(run("publish", str(other), str(changed), "--schemas", schemas, "--json", store=store).stdout)
+    assert [row["outcome"] for row in rows] == ["withheld", "refused"]
 
 
 def test_a_definition_with_errors_is_not_published(schemas: str, broken: Path) -> None:
@@ -140,14 +150,19 @@ def test_a_definition_with_errors_is_not_published(schemas: str, broken: Path) -
 def test_an_unknown_definition_is_said(schemas: str) -> None:
     store = MemoryStore()
     run("publish", str(PLACE_ORDER), "--schemas", schemas, store=store)
-    unknown = run("show", "nothing", store=store)
-    assert (unknown.exit_code, unknown.stderr) == (1, "error: no nothing is published\n")
-    assert "there are 1" in run("show", "place-order", "--version", "7", store=store).stderr
+    for arguments, said in (
+        (("nothing",), "nothing is not published"),
+        (("place-order", "--version", "7"), "versions 1"),
+    ):
+        error = run("show", *arguments, store=store).exception
+        assert isinstance(error, exits.CommandError)
+        assert error.code == exits.NO
+        assert said in str(error)
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("show", "place-order"), ("publish", str(PLACE_ORDER))])
-def test_a_broker_that_is_away_is_said_in_one_line(arguments: tuple[str, ...], schemas: str) -> None:
+def test_what_the_store_raises_goes_to_the_main_module(arguments: tuple[str, ...], schemas: str) -> None:
     more = ("--schemas", schemas) if arguments[0] == "publish" else ()
-    result = run(*arguments, *more, store=AwayStore())
-    assert result.exit_code == 2
-    assert result.stderr == "error: no broker answers at 127.0.0.1:1; start one or set the address\n"
+    error = run(*arguments, *more, store=AwayStore()).exception
+    assert isinstance(error, RegistryUnavailableError)
+    assert exits.code_of(error) == exits.UNREACHABLE
