@@ -1,46 +1,82 @@
 """`sagakit demo`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sagakit.cli import exits
+from sagakit.cli.context import options_of
 
-def demo(
+
+def mount(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("demo")(demo)
+
+
+def demo(  # noqa: PLR0913, PLR0917 - one parameter an option
+    context: typer.Context,
     sagas: Annotated[
-        int | None, typer.Option(min=1, help="Make up so many orders (default: those of the file).")
+        int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed makes up other orders.")] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="How many orders are placed in a second.")] = 60.0,
+    seed: Annotated[int | None, typer.Option(help="Another seed makes up other orders, and kills elsewhere.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Orders placed in a second (default: 60, fewer with --kill).")
+    ] = None,
     keep: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Keep the services' ledgers and the logs in this new folder.")
+        Path | None, typer.Option(file_okay=False, help="Keep the services' ledgers and all logs in this new folder.")
     ] = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="On a real Kafka and registry, everyone in a process of their own.")
+    ] = False,
+    kill: Annotated[
+        int, typer.Option(min=0, help="With --kafka: kill so many processes at the worst places under way.")
+    ] = 0,
+    brokers: Annotated[int, typer.Option(min=1, max=5, help="With --kafka: how many brokers to start.")] = 1,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="A Kafka that runs already, host:port,host:port, instead of one started here.")
+    ] = None,
+    registry_url: Annotated[str | None, typer.Option(help="The registry beside --bootstrap (Confluent API).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")] = False,
-) -> None:
+) -> int:
     """Run hundreds of orders through a shop of five services, and audit its books.
 
     Some orders fail (out of stock, card declined, address not served) and are undone; some carriers are slow, late or
-    flaky. At the end the services' own ledgers are compared with what the sagas say.
+    flaky. At the end the services' own ledgers are compared with what the sagas say, saga by saga.
 
-    Exit code: 0 when every book balances, 1 when one does not or the demo could not be played, 130 after Ctrl-C.
+    Exit code 0: every book balances. 1: one does not, or fewer processes were killed than asked for. 4: the demo could
+    not be played. 130: Ctrl-C.
     """
-    # The shop lies beside the package, in the project's folder: an installed package has none.
+    # The shop lies beside the package, in the project's folder: an installed package comes without it.
     try:
+        from sagakit.demo.cluster import Cluster  # noqa: PLC0415
         from sagakit.demo.run import Options, run  # noqa: PLC0415
         from sagakit.demo.stage import DemoError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "services":
             raise
-        typer.echo(
-            "the demo's shop lies in the project, not in the package: clone the project and run `make demo`", err=True
-        )
-        raise typer.Exit(1) from None
+        raise exits.CommandError(
+            "the demo's shop lies in the project and not in the package: clone the project and run `make demo`",
+            exits.REFUSED,
+        ) from None
+    given = options_of(context).overrides
+    bootstrap, registry_url = bootstrap or given.get("bootstrap"), registry_url or given.get("registry_url")
+    if (kill or bootstrap or registry_url or brokers > 1) and not kafka:
+        raise typer.BadParameter("--kill, --brokers, --bootstrap and --registry-url go with --kafka")
+    if bool(bootstrap) != bool(registry_url):
+        raise typer.BadParameter("--bootstrap and --registry-url go together")
+    cluster = Cluster(bootstrap=bootstrap or "", registry_url=registry_url or "", brokers=brokers)
+    options = Options(
+        sagas=sagas,
+        seed=seed,
+        per_second=rate,
+        keep=keep,
+        as_json=as_json,
+        cluster=cluster if kafka else None,
+        kills=kill,
+    )
     try:
-        passed = run(Options(sagas=sagas, seed=seed, per_second=rate, keep=keep, as_json=as_json))
+        passed = run(options)
     except DemoError as error:
-        typer.echo(f"demo: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        sys.exit(130)
-    raise typer.Exit(0 if passed else 1)
+        raise exits.CommandError(str(error), exits.REFUSED) from error
+    return exits.DONE if passed else exits.NO

@@ -27,17 +27,15 @@ from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.demo.stage import (
-    DEFINITION_FILE,
     ORDERS,
     Death,
     DemoError,
     Stage,
+    definition_bundle,
     readers,
     shop_schemas,
     shop_services,
 )
-from sagakit.language.canonical import bundle
-from sagakit.language.parse import parse
 from sagakit.orchestrator.clock import wall_clock_ms
 from sagakit.orchestrator.loop import Orchestrator
 from sagakit.participants import Formats, RuntimeSettings, Service, ServiceExchange, ServiceRuntime
@@ -195,11 +193,7 @@ def _make_topics(properties: ClientProperties, settings: Settings) -> None:
 
 
 def _publish_definition(properties: ClientProperties, settings: Settings, registry: SchemaRegistry) -> None:
-    text = DEFINITION_FILE.read_text(encoding="utf-8")
-    parsed = parse(text, DEFINITION_FILE.name)
-    if isinstance(parsed, list):
-        raise DemoError("; ".join(str(finding) for finding in parsed))
-    published = bundle(parsed.document, text, shop_schemas())
+    published = definition_bundle()
     fields = {
         "name": published.name,
         "version": published.version,

@@ -143,8 +143,14 @@ def books(verdict: Verdict) -> RenderableType:
     return Group(table, *shown)
 
 
-def closing(console: Console, verdict: Verdict) -> None:
+def closing(console: Console, verdict: Verdict, deaths: Sequence[Death], wanted: int) -> None:
     """The last line."""
+    if len(deaths) < wanted:
+        console.print(
+            f"Only {len(deaths)} of {wanted} kills were provoked, so this proves less than was asked for: place more "
+            "orders (--sagas), or more slowly (--rate).",
+            style=_BAD,
+        )
     if verdict.passed:
         console.print("Every book balances.", style=_GOOD)
     else:

@@ -3,8 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,21 +13,23 @@ from rich.console import Console
 
 from sagakit.core.definition import Definition
 from sagakit.demo import report
+from sagakit.demo.cluster import ORCHESTRATORS, Cluster, cluster_stage
 from sagakit.demo.embedded import embedded_stage
 from sagakit.demo.play import Play
-from sagakit.demo.stage import DEFINITION_FILE, DemoError, shop_schemas
+from sagakit.demo.stage import DemoError, Stage, definition_bundle
 from sagakit.demo.verdict import definition_finder, judge
 from sagakit.demo.watch import Standing, Watch
-from sagakit.language.canonical import bundle, compile_bundle
-from sagakit.language.parse import parse
+from sagakit.language.canonical import compile_bundle
 from sagakit.proving.story import Story, tell
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.embedded import EMBEDDED_LIMITS
-from services.books import read_shop
+from services.books import SERVICES, read_shop
 from services.demo_orders import Order, orders, read_orders
 
 DEFAULT_SAGAS: Final = 300
 DEFAULT_SEED: Final = 1
+PER_SECOND: Final = 60.0
+SECONDS_PER_KILL: Final = 1.5
 
 EMBEDDED_NOTICE: Final = (
     "Orchestrator and services run as threads of this process, on an embedded Kafka and registry.\n"
@@ -41,15 +43,19 @@ class Options:
     """What the demo was asked for.
 
     `sagas` orders of `seed` are made up; without either, the orders come from the project's file. `per_second` of them
-    are placed in a second. `keep` is a folder for ledgers and logs, which otherwise go when the demo ends. With
-    `as_json` the verdict goes to standard output as JSON, and everything for people to standard error.
+    are placed in a second (None: as many as suits the kills). `keep` is a folder for ledgers and logs, which otherwise
+    go when the demo ends. With `as_json` the verdict goes to standard output as JSON, and everything for people to
+    standard error. `cluster` is the real Kafka to play on, None the embedded one; `kills` is how many processes are to
+    be killed, which takes a real one.
     """
 
     sagas: int | None = None
     seed: int | None = None
-    per_second: float = 60.0
+    per_second: float | None = None
     keep: Path | None = None
     as_json: bool = False
+    cluster: Cluster | None = None
+    kills: int = 0
 
 
 def run(options: Options) -> bool:
@@ -73,43 +79,61 @@ def run(options: Options) -> bool:
 
 def _run(options: Options, console: Console, folder: Path) -> bool:
     placing = _orders(options)
-    report.opening(console, f"sagakit demo: {len(placing)} orders through a shop of five services", EMBEDDED_NOTICE)
+    title = f"sagakit demo: {len(placing)} orders through a shop of five services"
+    report.opening(console, title, EMBEDDED_NOTICE if options.cluster is None else _notice(options))
     ledgers = folder / "ledgers"
     ledgers.mkdir()
-    definition = compiled_definition()
+    published = definition_bundle()
+    definition = compile_bundle(published.canonical, published.schemas)
     with ExitStack() as closings:
-        with console.status("opening the shop"):
-            stage = closings.enter_context(embedded_stage(ledgers))
-        with Play(stage, placing, options.per_second) as play:
+        with console.status("opening the shop") as status:
+            stage = closings.enter_context(_stage(options, folder, ledgers, status.update))
+        with Play(stage, placing, _per_second(options, len(placing))) as play:
             with report.LiveProgress(console) as progress:
                 play.run(progress.show)
+            deaths = stage.supervisor.deaths()
             verdict = judge(play.placed, play.watch, read_shop(ledgers), definition_finder(definition))
             stories = list(_stories(play.watch, definition))
-        deaths = stage.supervisor.deaths()
     console.print(report.results(verdict))
     if deaths:
         console.print(report.kills(deaths))
     for title, told in stories:
         console.print(report.story(title, told), soft_wrap=True)
     console.print(report.books(verdict))
-    report.closing(console, verdict)
+    report.closing(console, verdict, deaths, options.kills)
     if options.as_json:
         print(json.dumps(report.as_json(verdict, deaths)))
-    return verdict.passed
+    return verdict.passed and len(deaths) >= options.kills
 
 
-def compiled_definition() -> Definition:
-    """The shop's saga definition, compiled from its file.
+def _stage(options: Options, folder: Path, ledgers: Path, say: Callable[[str], None]) -> AbstractContextManager[Stage]:
+    if options.cluster is None:
+        return embedded_stage(ledgers)
+    seed = DEFAULT_SEED if options.seed is None else options.seed
+    return cluster_stage(options.cluster, folder, ledgers, options.kills, seed, say)
 
-    Raises:
-        DemoError: the file has been broken.
-    """
-    text = DEFINITION_FILE.read_text(encoding="utf-8")
-    parsed = parse(text, DEFINITION_FILE.name)
-    if isinstance(parsed, list):
-        raise DemoError("; ".join(str(finding) for finding in parsed))
-    published = bundle(parsed.document, text, shop_schemas())
-    return compile_bundle(published.canonical, published.schemas)
+
+def _notice(options: Options) -> str:
+    cluster = options.cluster
+    assert cluster is not None
+    brokers = f"{cluster.brokers} broker{'s' if cluster.brokers > 1 else ''}"
+    where = f"the Kafka at {cluster.bootstrap}" if cluster.bootstrap else f"a real Kafka of {brokers}"
+    killed = (
+        f"\n{options.kills} of them kill themselves (SIGKILL) at the worst places under way, and are started again."
+        if options.kills
+        else ""
+    )
+    return (
+        f"On {where} with a real schema registry; {ORCHESTRATORS} orchestrators and {len(SERVICES)} services, each a "
+        f"process of its own.{killed}"
+    )
+
+
+def _per_second(options: Options, count: int) -> float:
+    """Slow enough with kills that orders are still coming when the last process dies."""
+    if options.per_second is not None:
+        return options.per_second
+    return min(PER_SECOND, count / (SECONDS_PER_KILL * options.kills)) if options.kills else PER_SECOND
 
 
 def _orders(options: Options) -> Sequence[Order]:

@@ -10,6 +10,8 @@ from sagakit.adapters.client_properties import ClientProperties
 from sagakit.app.settings import Settings
 from sagakit.contracts.schemas import load_folder
 from sagakit.contracts.topics import Topics
+from sagakit.language.canonical import Bundle, bundle
+from sagakit.language.lint import lint_text
 from sagakit.participants import Service
 from sagakit.ports.registry import SchemaRegistry
 from services.books import SERVICES
@@ -87,6 +89,19 @@ class Stage:
 def shop_schemas() -> Mapping[str, str]:
     """The self-contained schemas of the shop's records, by full name."""
     return load_folder(SHOP_SCHEMAS)
+
+
+def definition_bundle() -> Bundle:
+    """The shop's saga definition, as it is published.
+
+    Raises:
+        DemoError: lint finds errors in it.
+    """
+    text, schemas = DEFINITION_FILE.read_text(encoding="utf-8"), shop_schemas()
+    linted = lint_text(text, schemas, DEFINITION_FILE.name)
+    if linted.document is None or not linted.ok:
+        raise DemoError(f"the definition cannot be published: {'; '.join(map(str, linted.findings))}")
+    return bundle(linted.document, text, schemas)
 
 
 def shop_services() -> Mapping[str, tuple[Service, Ledger]]:
