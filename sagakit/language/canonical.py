@@ -87,12 +87,14 @@ def compile_bundle(canonical: str, schemas: Mapping[str, str]) -> Definition:
     """
     try:
         data = json.loads(canonical)
+        parsed = parse_data(data, Source(file="canonical form"))
+        if isinstance(parsed, list):
+            raise InvalidDefinitionError("; ".join(str(finding) for finding in parsed))
+        return build(parsed.document, Schemas(schemas))
     except ValueError as error:
         raise InvalidDefinitionError(f"the canonical form is not JSON: {error}") from error
-    parsed = parse_data(data, Source(file="canonical form"))
-    if isinstance(parsed, list):
-        raise InvalidDefinitionError("; ".join(str(finding) for finding in parsed))
-    return build(parsed.document, Schemas(schemas))
+    except RecursionError as error:
+        raise InvalidDefinitionError("the definition is nested too deeply") from error
 
 
 def _document(document: Document) -> dict[str, Any]:

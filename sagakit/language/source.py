@@ -20,6 +20,9 @@ Path: TypeAlias = tuple[str | int, ...]
 _NODES_MAX: Final = 100_000
 """More nodes than any definition has; aliases of aliases would otherwise expand without bound."""
 
+_DEPTH_MAX: Final = 64
+"""Deeper than any mapping is nested; whatever walks a document may then recurse."""
+
 _TAG: Final = "tag:yaml.org,2002:"
 _CONSTRUCTOR: Final = YAML(typ="safe", pure=True).constructor
 
@@ -124,6 +127,8 @@ def load(text: str, file: str) -> Loaded:
         return Loaded(data=None, source=source, findings=(_broken(file, line, column, problem),))
     except YAMLError as error:
         return Loaded(data=None, source=source, findings=(_broken(file, 1, 1, " ".join(str(error).split())),))
+    except RecursionError:
+        return Loaded(data=None, source=source, findings=(_broken(file, 1, 1, "it is nested too deeply"),))
     if root is None:
         return Loaded(data=None, source=source, findings=(_broken(file, 1, 1, "the text is empty"),))
     reader = _Reader(source)
@@ -162,6 +167,9 @@ class _Reader:
             self._refuse(
                 path, "an alias that contains itself, or aliases that expand without bound", "Write the value out."
             )
+            return None
+        if len(path) > _DEPTH_MAX:
+            self._refuse(path, f"what is nested more than {_DEPTH_MAX} deep", "Flatten it.")
             return None
         self._open.add(id(node))
         try:

@@ -150,6 +150,8 @@ def test_steps_stand_after_what_they_wait_for_whatever_their_names() -> None:
     "change",
     [
         lambda data: "{",
+        lambda data: "[" * 100_000,
+        lambda data: json.dumps({**data, "end": None}),
         lambda data: json.dumps({**data, "unknown": 1}),
         lambda data: json.dumps({**data, "key": "start.("}),
         lambda data: json.dumps({**data, "start": "test.Unknown"}),

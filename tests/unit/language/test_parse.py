@@ -65,6 +65,8 @@ def test_yaml_is_read_as_version_1_2() -> None:
         ("saga: &a [*a]", 1, 7),
         ("? [a]\n: b", 1, 3),
         ("saga: !custom x", 1, 7),
+        ("saga: " + "[" * 100 + "]" * 100, 1, 71),
+        ("saga: " + "[" * 20_000 + "]" * 20_000, 1, 1),
     ],
 )
 def test_what_is_not_yaml_is_found_at_its_place(text: str, line: int, column: int) -> None:
