@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
@@ -21,8 +21,10 @@ class KafkaDefinitionLog:
         ClientPropertyError: if a client property is refused.
     """
 
-    def __init__(self, properties: ClientProperties, topic: str, *, timeout_s: float = 5.0) -> None:
-        """`timeout_s` bounds one `read_new`."""
+    def __init__(
+        self, properties: ClientProperties, topic: str, *, group: str = "sagakit.definitions", timeout_s: float = 5.0
+    ) -> None:
+        """`timeout_s` bounds one `read_new`. `group` is never joined, and no right to it is needed."""
         self._partition = TopicPartition(topic, 0)
         self._timeout_s = timeout_s
         self._offsets = Offsets(properties)
@@ -30,7 +32,7 @@ class KafkaDefinitionLog:
             properties.consumer(
                 defaults={"fetch.wait.max.ms": 500},
                 fixed={
-                    "group.id": "sagakit.definitions",  # the client wants one; it is never joined
+                    "group.id": group,  # the client wants one
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
                     "isolation.level": "read_committed",
@@ -83,5 +85,7 @@ class KafkaDefinitionLog:
         position = self._consumer.position([client_partition(self._partition)])[0].offset
         self._position = max(self._position, position)
         for message in errors:
-            if (error := message.error()) is not None and not error.retriable():
+            error = message.error()
+            # The client looks for the group's coordinator unasked; that it may not is nothing to a reader.
+            if error is not None and not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                 raise LogUnavailableError(f"{self._partition.topic} cannot be read: {error.str()}")

@@ -30,8 +30,9 @@ class Fencer:
     Works in a thread of its own, since fencing takes about a second and nothing else should wait for it.
     """
 
-    def __init__(self, properties: ClientProperties, own_transactional_id: str, offsets: Offsets) -> None:
+    def __init__(self, properties: ClientProperties, group: str, own_transactional_id: str, offsets: Offsets) -> None:
         self._properties = properties
+        self._group = group
         self._own_id = own_transactional_id
         self._offsets = offsets
         self._requests: queue.SimpleQueue[TopicPartition | None] = queue.SimpleQueue()
@@ -87,7 +88,7 @@ class Fencer:
             self._properties.consumer(
                 defaults={"fetch.wait.max.ms": 100},
                 fixed={
-                    "group.id": "sagakit.fencing",  # the client wants one; it is never joined
+                    "group.id": self._group,  # the client wants one that it has rights for; it is never joined
                     "enable.auto.commit": False,
                     "auto.offset.reset": "error",
                     "isolation.level": "read_uncommitted",

@@ -83,7 +83,7 @@ class Restorer:
         self._group = group
         self._state_topics = dict(state_topics)
         self._offsets = offsets
-        self._fencer = Fencer(properties, transactional_id, self._offsets)
+        self._fencer = Fencer(properties, group, transactional_id, self._offsets)
         self._active: dict[TopicPartition, _Restore] = {}
         self._wanted: queue.SimpleQueue[_Restore | None] = queue.SimpleQueue()
         self._found: queue.SimpleQueue[_Restore | None] = queue.SimpleQueue()

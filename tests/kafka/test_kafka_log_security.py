@@ -1,0 +1,81 @@
+"""The log over TLS and SASL, with the rights that an orchestrator needs and no others."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from sagakit.adapters.client_properties import ClientProperties
+from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
+from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER
+from sagakit.ports.log import Committed, LogUnavailableError, TopicPartition
+from sagakit.testing.fixtures import StartServer
+from sagakit.testing.kafka import KafkaCluster
+from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, values, work_of
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+RIGHTS = (
+    (ResourceType.TOPIC, AclOperation.READ),
+    (ResourceType.TOPIC, AclOperation.WRITE),
+    (ResourceType.GROUP, AclOperation.READ),
+    (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
+)
+"""READ and WRITE imply DESCRIBE. A prefix of transactional ids, since an instance ends what others left open."""
+
+
+def grant(world: KafkaWorld, user: str) -> None:
+    bindings = [
+        AclBinding(
+            kind, world.prefix, ResourcePatternType.PREFIXED, f"User:{user}", "*", right, AclPermissionType.ALLOW
+        )
+        for kind, right in RIGHTS
+    ]
+    for granted in world.admin.create_acls(bindings).values():
+        granted.result(timeout=30)
+
+
+def test_an_orchestrators_rights_are_enough_and_without_them_it_says_what_is_missing(
+    start_server: StartServer, topic_prefix: str
+) -> None:
+    cluster = start_server(KafkaCluster(1, security="tls+scram", users={"orchestrator": "a password"}))
+    world = KafkaWorld(cluster.client_properties(), topic_prefix)
+    world.properties = ClientProperties(cluster.client_properties("orchestrator"))
+    with pytest.raises(LogUnavailableError, match="transactional id") as refused:
+        world.open()
+    assert refused.value.fatal
+
+    grant(world, "orchestrator")
+    partitions = [TopicPartition(world.inbox, number) for number in range(PARTITIONS)]
+    driver = Driver(world.open())
+    driver.log.subscribe([world.inbox])
+    driver.until_restored(*partitions)
+    world.publish(world.inbox, 0, b"1")
+    driver.until(lambda: driver.records)
+    assert driver.log.commit(work_of(world, driver.take())) == Committed()
+    driver.until(lambda: driver.log.reached_end(partitions) == set(partitions))
+    driver.log.close(10)
+
+    dead_id = f"{world.prefix}dead"
+    dead = Producer({**world.plain, "transactional.id": dead_id, "transaction.timeout.ms": 300_000, "linger.ms": 0})
+    dead.init_transactions(30)
+    dead.begin_transaction()
+    dead.produce(world.state, b"never", b"saga", 0, headers=[(TRANSACTIONAL_ID_HEADER, dead_id.encode())])
+    assert dead.flush(30) == 0
+    heir = Driver(world.open("heir"))
+    heir.log.subscribe([world.inbox])
+    heir.until_restored(*partitions)
+    assert values(heir.state[partitions[0]]) == [b"1"]
+
+    definitions = KafkaDefinitionLog(world.properties, world.trigger)
+    world.publish(world.trigger, 0, b"definition")
+    assert values(definitions.read_new()) == [b"definition"]
+    definitions.close()
+    world.close()
