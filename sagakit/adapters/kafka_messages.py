@@ -1,7 +1,8 @@
 """`Messages` over confluent-kafka: what a participant reads and sends on a real Kafka, and on the mock of the demo.
 
-Where a partition begins is never left to `auto.offset.reset`. A partition is assigned at a placeholder and paused; then
-the committed offset is asked for and compared with the log, and only then are records delivered:
+Where a partition begins is never left to `auto.offset.reset`. When it is assigned, the committed offset is asked for
+and compared with the log, and it is assigned there and nowhere else (a placeholder and a later `seek` lose the race
+against the client's own first fetch or offset query now and then):
 
 - the group has no offset for any partition of the topic: it is new to the topic, and begins everywhere at its start.
   That is committed for all partitions at once, before any record is delivered, so that "no offset" keeps its meaning;
@@ -12,8 +13,10 @@ the committed offset is asked for and compared with the log, and only then are r
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, cast
 
+import stamina
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
@@ -30,6 +33,7 @@ from sagakit.ports.messages import (
 _logger: Final = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_S: Final = 5.0
+_PATIENCE_S: Final = 60.0
 
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _REFUSED: Final = frozenset(
@@ -61,6 +65,20 @@ def starting_offset(committed: int | None, log_start: int, log_end: int) -> int 
     return committed if log_start <= committed <= log_end else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """Where a partition begins, and why. `next_offset` None means that it must not."""
+
+    committed: int | None
+    log_start: int
+    next_offset: int | None
+
+    @property
+    def assigned(self) -> int:
+        """The offset to assign it at; one that is in range also for a partition that will stand still."""
+        return self.log_start if self.next_offset is None else self.next_offset
+
+
 class KafkaMessages:
     """A consumer and an idempotent, non-transactional producer. See the port for the contract."""
 
@@ -80,8 +98,7 @@ class KafkaMessages:
             ClientPropertyError: if librdkafka refuses a property.
         """
         self._listener = listener
-        self._owned: set[TopicPartition] = set()  # delivering, or paused by the caller
-        self._pending: set[TopicPartition] = set()  # assigned; where to begin is not known yet
+        self._owned: set[TopicPartition] = set()  # all that is assigned but what stands still
         self._paused: set[TopicPartition] = set()
         self._held: list[Record] = []
         self._failure: str | None = None
@@ -126,8 +143,6 @@ class KafkaMessages:
         self._producer.poll(0)
         if self._failure is not None:
             raise MessagesUnavailableError(self._failure)
-        if self._pending:
-            self._begin_partitions()
         if limit > 0 and self._held:
             records, self._held = self._held, []
             return records
@@ -250,10 +265,17 @@ class KafkaMessages:
             self._listener.on_commit_failed([TopicPartition(one.topic, one.partition) for one in failed])
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
-        placeholders = [KafkaPartition(one.topic, one.partition, 0) for one in partitions]
-        consumer.incremental_assign(placeholders)
-        consumer.pause(placeholders)
-        self._pending.update(TopicPartition(one.topic, one.partition) for one in partitions)
+        assigned = [TopicPartition(one.topic, one.partition) for one in partitions]
+        starts = self._patient(assigned)
+        consumer.incremental_assign(
+            [KafkaPartition(one.topic, one.partition, starts[one].assigned) for one in assigned]
+        )
+        self._owned.update(assigned)
+        for partition, start in starts.items():
+            if start.next_offset is None:
+                self._stand_still(partition, start.committed, start.log_start)
+            else:
+                self._listener.on_assigned({partition: start.next_offset})
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
         self._listener.on_revoked(self._leaving(partitions))
@@ -271,29 +293,43 @@ class KafkaMessages:
     def _forget(self, partitions: Sequence[KafkaPartition]) -> None:
         gone = {TopicPartition(one.topic, one.partition) for one in partitions}
         self._owned -= gone
-        self._pending -= gone
         self._paused -= gone
         self._held = [record for record in self._held if TopicPartition(record.topic, record.partition) not in gone]
 
-    def _begin_partitions(self) -> None:
-        """Find out where newly assigned partitions begin, and begin. What the broker does not answer is asked again."""
+    def _patient(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, "_Start"]:
+        """Where partitions begin. What the broker does not answer is asked again for a while.
+
+        Raises:
+            MessagesUnavailableError: it went on not answering, or refuses.
+        """
+        retrying = stamina.retry_context(on=_is_transient, attempts=None, timeout=_PATIENCE_S, wait_max=2.0)
         try:
-            positions = self._committed(self._pending)
-            for topic in sorted({one.topic for one, offset in positions.items() if offset is None}):
-                self._begin_topic_if_new(topic)
-                positions = self._committed(self._pending)
-            for partition, committed in positions.items():
-                self._begin(partition, committed)
+            for attempt in retrying:
+                with attempt:
+                    return self._starts(partitions)
         except KafkaException as failure:
-            error = failure.args[0]
-            _logger.warning("partitions %s do not begin yet: %s", _text(self._pending), error.str())
-            if error.code() in _HOPELESS:
-                self._on_error(error)
+            reason = failure.args[0].str()
+            message = f"where {_text(partitions)} begin could not be found out: {reason}"
+            raise MessagesUnavailableError(message) from failure
+        raise AssertionError("a retry ends with a result or an error")
+
+    def _starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, "_Start"]:
+        committed = self._committed(partitions)
+        for topic in sorted({one.topic for one, offset in committed.items() if offset is None}):
+            self._begin_topic_if_new(topic)
+            committed = self._committed(partitions)
+        starts = {}
+        for partition, offset in committed.items():
+            log_start, log_end = self._log_range(partition)
+            starts[partition] = _Start(
+                committed=offset, log_start=log_start, next_offset=starting_offset(offset, log_start, log_end)
+            )
+        return starts
 
     def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int | None]:
         asked = [KafkaPartition(one.topic, one.partition) for one in sorted(partitions)]
         positions = {}
-        for position in self._consumer.committed(asked, timeout=_REQUEST_TIMEOUT_S):
+        for position in self._consumer.committed(asked, timeout=_REQUEST_TIMEOUT_S) if asked else ():
             if position.error is not None:
                 raise KafkaException(position.error)
             offset = None if position.offset == OFFSET_INVALID else position.offset
@@ -307,20 +343,9 @@ class KafkaMessages:
         if any(offset is not None for offset in self._committed(partitions).values()):
             return
         starts = [KafkaPartition(topic, one.partition, self._log_range(one)[0]) for one in partitions]
-        self._consumer.commit(offsets=starts, asynchronous=False)
-
-    def _begin(self, partition: TopicPartition, committed: int | None) -> None:
-        log_start, log_end = self._log_range(partition)
-        start = starting_offset(committed, log_start, log_end)
-        if start is None:
-            self._stand_still(partition, committed, log_start)
-            return
-        beginning = KafkaPartition(partition.topic, partition.partition, start)
-        self._consumer.seek(beginning)
-        self._consumer.resume([beginning])
-        self._pending.discard(partition)
-        self._owned.add(partition)
-        self._listener.on_assigned({partition: start})
+        for position in self._consumer.commit(offsets=starts, asynchronous=False):
+            if position.error is not None:
+                raise KafkaException(position.error)
 
     def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         """The first offset of the log and the one after its last stable record."""
@@ -330,7 +355,6 @@ class KafkaMessages:
 
     def _stand_still(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
         self._consumer.pause([KafkaPartition(partition.topic, partition.partition)])
-        self._pending.discard(partition)
         self._owned.discard(partition)
         self._paused.discard(partition)
         self._listener.on_offset_lost(partition, committed, log_start)
@@ -345,6 +369,10 @@ class KafkaMessages:
         else:
             kind = Undelivered.LATER
         return DeliveryFailure(kind=kind, reason=error.str())
+
+
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() not in _HOPELESS
 
 
 def _text(partitions: Collection[TopicPartition]) -> str:
