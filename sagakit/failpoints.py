@@ -145,6 +145,11 @@ def failpoint(point: str, detail: str = "") -> None:
         armed.reach(detail)
 
 
+def is_armed(point: str) -> bool:
+    """Whether the environment armed the point: for a place that has to be made before it can be passed."""
+    return point in _armed
+
+
 def arm(environment: Mapping[str, str]) -> None:
     """Arm the points that `environment` names, in place of those armed before. Done once at import with `os.environ`.
 

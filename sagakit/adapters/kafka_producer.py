@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sagakit.adapters.client_properties import ClientProperties, Property, make_producer
 from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER, error_of
-from sagakit.failpoints import failpoint
+from sagakit.failpoints import failpoint, is_armed
 from sagakit.ports.log import Aborted, Committed, LogUnavailableError, Outcome, Outgoing, Unknown
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _QUEUE_FULL_WAIT_S: Final = 1.0
 _GIVE_UP_S: Final = 60.0
 _INIT_TIMEOUT_S: Final = 10.0
 _FENCES_MAX: Final = 3
+_IN_COMMIT: Final = "orchestrator.in-commit"
+_AT_ONCE_S: Final = 0.0005
 _FENCES_WINDOW_S: Final = 30.0
 
 _REFUSED: Final = frozenset(
@@ -156,7 +158,8 @@ class TransactionalProducer:
                     raise
                 return self._abort(producer, records, error.str())
             try:
-                _repeat(producer.commit_transaction)
+                if not (is_armed(_IN_COMMIT) and _pass_within_commit(producer)):
+                    _repeat(producer.commit_transaction)
             except KafkaException as exception:
                 if not error_of(exception).txn_requires_abort() or error_of(exception).fatal():
                     raise
@@ -245,6 +248,18 @@ class TransactionalProducer:
         self._producer = None  # dropped, not closed: closing would try to end the transaction
         self.settle()
         return Unknown(reason=error.str())
+
+
+def _pass_within_commit(producer: Producer) -> bool:
+    """Pass the failpoint while the commit is under way: begun and not waited for. Whether it has returned already."""
+    try:
+        producer.commit_transaction(_AT_ONCE_S)
+    except KafkaException as exception:
+        if not error_of(exception).retriable():
+            raise
+        failpoint(_IN_COMMIT)
+        return False
+    return True
 
 
 def _repeat(call: Callable[[], None]) -> None:
