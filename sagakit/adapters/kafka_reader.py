@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import Message
+from confluent_kafka import ConsumerGroupTopicPartitions, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
@@ -58,13 +58,27 @@ class KafkaReader:
         start = self._offsets.starts([partition])[partition]
         return start, max(start, self._offsets.stable_ends([partition])[partition])
 
-    def read(self, partition: TopicPartition) -> Iterator[list[Record]]:
+    def committed(self, group: str, partition: TopicPartition, timeout_s: float = 10.0) -> int | None:
+        """The offset from which a group goes on; None if it has committed none.
+
+        Raises:
+            KafkaException: the broker does not answer, or refuses.
+        """
+        asked = ConsumerGroupTopicPartitions(group, [client_partition(partition)])
+        answer = self._admin.list_consumer_group_offsets([asked], request_timeout=timeout_s)[group].result()
+        offset = answer.topic_partitions[0].offset
+        return None if offset < 0 else int(offset)
+
+    def read(self, partition: TopicPartition, from_offset: int | None = None) -> Iterator[list[Record]]:
         """All committed records of the partition, in chunks, up to the last stable offset of this moment.
+
+        They begin with the first that the log has, or with `from_offset` if that is later.
 
         Raises:
             LogUnavailableError: the broker does not answer, refuses, or stalls.
         """
-        position, end = self.extent(partition)
+        start, end = self.extent(partition)
+        position = start if from_offset is None else max(start, from_offset)
         if position >= end:
             return
         self._consumer.assign([client_partition(partition, position)])

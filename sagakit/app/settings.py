@@ -1,7 +1,7 @@
 """Settings: read once at the edge, from the environment and a file, then frozen.
 
-Precedence: command line, environment (`SAGAKIT_…`), the TOML file that `SAGAKIT_CONFIG` names (default `sagakit.toml` in
-the working directory, if there is one), defaults.
+Precedence: command line, environment (`SAGAKIT_…`), the TOML file that `SAGAKIT_CONFIG` names (default `sagakit.toml`
+in the working directory, if there is one), defaults.
 """
 
 import os
@@ -78,8 +78,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, then environment, then the file."""
         file = Path(os.environ.get("SAGAKIT_CONFIG", "sagakit.toml"))

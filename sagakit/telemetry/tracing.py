@@ -4,18 +4,11 @@ Only for clients that sagakit's `Client` and the demo use. Never for the orchest
 the instrumented proxies lack the calls of transactions and of manual assignment. Those pass `traceparent` on as text.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from confluent_kafka import Consumer, Producer
-
-try:
-    from opentelemetry import context, propagate, trace
-    from opentelemetry.instrumentation.confluent_kafka import ConfluentKafkaInstrumentor
-except ImportError:  # the extra `otel` is not installed
-    AVAILABLE = False
-else:
-    AVAILABLE = True
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 """Headers as the client takes them."""
@@ -50,15 +43,29 @@ class PlainProducer(Protocol):
 
 def is_set_up() -> bool:
     """Whether this process has a tracer provider of its own, so that spans go anywhere."""
-    return AVAILABLE and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    trace = _loaded_trace()
+    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def current_trace_id() -> str | None:
     """The id (32 hex digits) of the trace that the running code belongs to; None outside any span."""
-    if not AVAILABLE:
+    trace = _loaded_trace()
+    if trace is None:
         return None
     span = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(span.trace_id) if span.is_valid else None
+    return str(trace.format_trace_id(span.trace_id)) if span.is_valid else None
+
+
+def _loaded_trace() -> Any:
+    """OpenTelemetry's API, if the application has loaded it; whoever sets up tracing has. Loading it takes its time."""
+    return sys.modules.get("opentelemetry.trace")
+
+
+def _instrumentor() -> Any:
+    # Only here: it is an extra, and processes without tracing should not wait for it.
+    from opentelemetry.instrumentation.confluent_kafka import ConfluentKafkaInstrumentor  # noqa: PLC0415
+
+    return ConfluentKafkaInstrumentor
 
 
 def instrument_producer(producer: Producer, tracer_provider: Any = None) -> PlainProducer:
@@ -78,7 +85,7 @@ def instrument_consumer(consumer: Consumer, tracer_provider: Any = None) -> Cons
     """
     if tracer_provider is None and not is_set_up():
         return consumer
-    instrumented: Consumer = ConfluentKafkaInstrumentor.instrument_consumer(consumer, tracer_provider)
+    instrumented: Consumer = _instrumentor().instrument_consumer(consumer, tracer_provider)
     return instrumented
 
 
@@ -86,7 +93,7 @@ class _TracedProducer:
     """Around the instrumented proxy, which appends its headers to the caller's list and reads headers by name only."""
 
     def __init__(self, producer: Producer, tracer_provider: Any) -> None:
-        self._producer: PlainProducer = ConfluentKafkaInstrumentor.instrument_producer(producer, tracer_provider)
+        self._producer: PlainProducer = _instrumentor().instrument_producer(producer, tracer_provider)
 
     def produce(
         self,
@@ -98,6 +105,8 @@ class _TracedProducer:
         headers: Headers,
         on_delivery: Callable[..., None] | None = None,
     ) -> None:
+        from opentelemetry import context, propagate  # noqa: PLC0415
+
         carrier = {name: _text(value) for name, value in headers if name in _TRACE_HEADERS}
         own = [header for header in headers if header[0] not in _TRACE_HEADERS]
         token = context.attach(propagate.extract(carrier)) if carrier else None
