@@ -6,6 +6,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sagakit.contracts import logical
@@ -106,6 +107,12 @@ def service_source(service: str) -> str:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)
+def _time_header(at_ms: int) -> tuple[str, bytes]:
+    """`ce_time`; what is decided in one cycle was decided at one time, so most messages share it."""
+    return TIME, logical.timestamp_text(at_ms, 3).encode()
+
+
 def message_headers(envelope: Envelope, type_: str, saga_id: str | None) -> list[tuple[str, bytes]]:
     """The headers of any message; `type_` is the full name of its record."""
     headers = [
@@ -113,7 +120,7 @@ def message_headers(envelope: Envelope, type_: str, saga_id: str | None) -> list
         (ID, envelope.message_id.encode()),
         (TYPE, type_.encode()),
         (SOURCE, envelope.source.encode()),
-        (TIME, logical.timestamp_text(envelope.at_ms, 3).encode()),
+        _time_header(envelope.at_ms),
     ]
     if saga_id is not None:
         headers.append((CORRELATION_ID, saga_id.encode()))

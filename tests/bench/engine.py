@@ -16,7 +16,7 @@ from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
 from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.adapters.memory_registry import MemoryRegistry
-from sagakit.app.orchestrator import assemble
+from sagakit.app.orchestrator import assemble, calm_garbage_collector
 from sagakit.app.settings import Settings
 from sagakit.contracts import envelope, messages
 from sagakit.contracts.codec import AvroCodec
@@ -52,9 +52,9 @@ ORDER: Final[Data] = {
 }
 REPLIES: Final[Mapping[str, tuple[str, Data]]] = {
     "shop.inventory.ReserveStock": ("shop.inventory.StockReserved", {"reservation_id": "reservation-1"}),
-    "shop.inventory.ReleaseStock": ("shop.inventory.StockReleased", {}),
+    "shop.inventory.ReleaseStock": ("shop.inventory.StockReleased", {"order_id": "order-1", "released": 3}),
     "shop.payments.ChargeCard": ("shop.payments.CardCharged", {"payment_id": "payment-1", "charged_cents": 4200}),
-    "shop.payments.RefundCard": ("shop.payments.CardRefunded", {}),
+    "shop.payments.RefundCard": ("shop.payments.CardRefunded", {"order_id": "order-1", "refunded_cents": 4200}),
     "shop.shipping.BookParcel": (
         "shop.shipping.ParcelBooked",
         {"parcel_id": "parcel-1", "carrier": "carrier-1", "tracking": None},
@@ -142,6 +142,7 @@ def orchestrator(bell: Bell, bootstrap: str, prefix: str, instance: int, partiti
             bell.ready()
         return bell.stopped
 
+    calm_garbage_collector()
     engine.run(stopping)
     log.close(5)
 

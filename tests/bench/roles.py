@@ -1,6 +1,7 @@
 """Processes of a benchmark: started before this process has a client of its own, ready before the clock runs."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
@@ -41,8 +42,7 @@ def running(*roles: tuple[Callable[..., None], tuple[Any, ...]]) -> Iterator[Non
         processes.append(process)
     try:
         for _ in processes:
-            if not ready.acquire(timeout=_READY_TIMEOUT_S):
-                raise TimeoutError(f"a process of the benchmark was not ready within {_READY_TIMEOUT_S:.0f} s")
+            _await(ready, processes)
         yield
     finally:
         stop.set()
@@ -50,6 +50,15 @@ def running(*roles: tuple[Callable[..., None], tuple[Any, ...]]) -> Iterator[Non
             process.join(15)
             if process.is_alive():
                 process.kill()
+
+
+def _await(ready: Semaphore, processes: list[SpawnProcess]) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while not ready.acquire(timeout=0.2):
+        dead = [process.exitcode for process in processes if not process.is_alive()]
+        if dead or time.monotonic() > deadline:
+            why = f"exit codes {dead}" if dead else f"not ready within {_READY_TIMEOUT_S:.0f} s"
+            raise RuntimeError(f"a process of the benchmark did not come up: {why}; its error stands above")
 
 
 def once(function: Callable[..., Any], *arguments: Any) -> Any:
