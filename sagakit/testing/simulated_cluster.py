@@ -8,7 +8,7 @@ end of a transaction checks no generation at all.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
@@ -19,7 +19,7 @@ from sagakit.core.placement import partition_of
 from sagakit.ports.log import Headers, Outgoing, Record, TopicPartition
 
 SESSION_TIMEOUT_MS: Final = 6_000
-"""A member that is silent for so long is put out of its group."""
+"""A member that is silent for so long is put out of its group, unless the cluster is made with another limit."""
 
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 """A transaction that is open for so long is aborted by the broker."""
@@ -242,11 +242,12 @@ class SimulatedCluster:
         clock: SimulatedClock,
         random: Random,
         record_bytes_max: Mapping[str, int] | None = None,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> None:
         self.clock = clock
+        self.session_timeout_ms = session_timeout_ms
         self.random = random
         self.available = True
-        self.on_append: Callable[[TopicPartition, Stored], None] = lambda _partition, _stored: None
         self.partition_counts = dict(topics)
         self.logs = {
             TopicPartition(topic, number): PartitionLog() for topic, count in topics.items() for number in range(count)
@@ -268,7 +269,7 @@ class SimulatedCluster:
         now_ms = self.clock.now_ms
         for group in self._groups.values():
             for member in tuple(group.members):
-                if member.silent_since_ms is not None and now_ms - member.silent_since_ms >= SESSION_TIMEOUT_MS:
+                if member.silent_since_ms is not None and now_ms - member.silent_since_ms >= self.session_timeout_ms:
                     group.leave(member, self.partition_counts)
         for transaction in tuple(self._open.values()):
             if now_ms - transaction.began_ms >= TRANSACTION_TIMEOUT_MS:
@@ -396,11 +397,9 @@ class SimulatedCluster:
         headers: Headers,
         transaction: Transaction | None,
     ) -> Record:
-        place = TopicPartition(topic, partition)
-        log = self.logs[place]
+        log = self.logs[TopicPartition(topic, partition)]
         record = Record(topic, partition, log.end, self.clock.now_ms, key, value, tuple(headers))
         log.append(record, transaction)
-        self.on_append(place, log.written[-1])
         return record
 
     def _check_open(self, transaction: Transaction) -> None:

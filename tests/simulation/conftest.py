@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
+from sagakit.orchestrator import published
+from tests.simulation import shop
+
 _told = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A definition is a pure function of what is published: all worlds share the compiled ones."""
+    monkeypatch.setattr(published, "compile_bundle", shop.compiled)
 
 
 @pytest.fixture(autouse=True)

@@ -27,11 +27,13 @@ class Ran:
 def run_seed(seed: int) -> Ran:
     """Run one seed. An exception that leaves the loop is a problem like any other: it would end the process."""
     world, services, _ = world_of(seed)
+    found: tuple[str, ...] = ()
     try:
-        world.run()
-        found = tuple(problems(gather(world, services)))
-    except RestlessError as error:
-        found = (str(error),)
+        try:
+            world.run()
+        except RestlessError as error:
+            found = (str(error),)
+        found = (*problems(gather(world, services)), *found)
     except Exception:  # noqa: BLE001 - nothing is swallowed: it is the finding
         found = (traceback.format_exc(),)
     return Ran(seed=seed, problems=found, steps=world.steps, happened=world.happened)

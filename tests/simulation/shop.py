@@ -140,11 +140,21 @@ def published(name: str, version: int) -> Bundle:
     return bundle(parsed.document, TEXTS[name, version], SCHEMAS)
 
 
+_compiled: Final[dict[str, Definition]] = {}
+
+
+def compiled(canonical: str, schemas: Mapping[str, str]) -> Definition:
+    """`compile_bundle`, once for each definition: worlds restart orchestrators by the thousand."""
+    if canonical not in _compiled:
+        _compiled[canonical] = compile_bundle(canonical, schemas)
+    return _compiled[canonical]
+
+
 @cache
 def definition_of(name: str, version: int) -> Definition:
     """A definition, compiled from what is published."""
     found = published(name, version)
-    return compile_bundle(found.canonical, found.schemas)
+    return compiled(found.canonical, found.schemas)
 
 
 @cache

@@ -28,6 +28,11 @@ FAULTY_MS: Final = 20_000
 """How long a world stays faulty, virtual milliseconds."""
 
 
+WHERE_IT_HURTS: Final = frozenset({"transaction-open", "before-commit", "after-commit", "before-restore"})
+HURTS: Final = 5
+"""How much likelier a crash is there than elsewhere."""
+
+
 class SimulatedCrash(BaseException):
     """The process ends here and now; nothing that it would still have done is done."""
 
@@ -47,6 +52,7 @@ class Plan:
     stalls: float
     unknown: float
     skew_ms: int
+    session_ms: int
     silent: float
     refuses: float
     fails: float
@@ -66,6 +72,7 @@ def plan_of(random: Random) -> Plan:
         stalls=random.choice((0, 0.003, 0.01, 0.03)),
         unknown=random.choice((0, 0, 0.02, 0.1)),
         skew_ms=random.choice((0, 0, 50, 3_000)),
+        session_ms=random.choice((500, 6_000)),
         silent=random.choice((0, 0.05, 0.2)),
         refuses=random.choice((0, 0.05, 0.2)),
         fails=random.choice((0, 0.05, 0.2)),
@@ -93,7 +100,9 @@ class World:
         self.topics = self.settings.topics
         self.clock = SimulatedClock()
         self.began_ms = self.clock()
-        self.cluster = SimulatedCluster(self._topic_partitions(), self.clock, self.random, shop.LIMITS)
+        self.cluster = SimulatedCluster(
+            self._topic_partitions(), self.clock, self.random, shop.LIMITS, self.plan.session_ms
+        )
         self.registry = shop.FlakyRegistry()
         self.calm = False
         self.steps = 0
@@ -314,7 +323,7 @@ class Instance:
     def _die(self) -> None:
         self.orchestrator = None
         self.log.silence(True)
-        self._world.after(self._world.random.choice((10, 1_000, 8_000)), self._restart)
+        self._world.after(self._world.random.choice((10, 1_000, 8_000, 20_000)), self._restart)
 
     def _restart(self) -> None:
         if self.orchestrator is None:
@@ -323,7 +332,7 @@ class Instance:
     def _at(self, point: str) -> None:
         world = self._world
         world.steps += 1
-        if world.chance(world.plan.crashes):
+        if world.chance(world.plan.crashes * (HURTS if point in WHERE_IT_HURTS else 1)):
             world.note(f"crash {point}")
             raise SimulatedCrash(point)
         if world.stalled < 2 and world.chance(world.plan.stalls):
