@@ -180,6 +180,7 @@ def audit(ends: Sequence[OrderEnd], shop: ShopRows, scheduled: Collection[str] |
         discrepancies=(
             *check_effects(ends, shop.ledgers),
             *(one for rows in shop.ledgers.values() for one in check_ledger(rows, scheduled)),
+            *check_payments(ends, shop.payments),
             *check_stock(shop.stock),
             *check_notifications(ends, shop.notifications),
         ),
@@ -284,6 +285,20 @@ def check_notifications(ends: Iterable[OrderEnd], notifications: Iterable[Notifi
         what = f"the customer was told {', '.join(kinds)} of a saga that nobody knows"
         found.append(Discrepancy(saga_id=saga_id, service="notifications", what=what))
     return found
+
+
+def check_payments(ends: Collection[OrderEnd], payments: Iterable[PaymentRow]) -> list[Discrepancy]:
+    """A completed order is paid, to the cent; a compensated one has cost nothing. A parked one may hold what it holds."""
+    paid: Counter[str] = Counter()
+    for row in payments:
+        paid[row.saga_id] += row.charged_cents - row.refunded_cents
+    wanted = {end.saga_id: end.amount_cents if end.end is End.COMPLETED else 0 for end in ends}
+    parked = {end.saga_id for end in ends if end.end is End.PARKED}
+    return [
+        Discrepancy(saga_id=saga_id, service="payments", what=f"{paid[saga_id]} cents are paid where {cents} should be")
+        for saga_id, cents in wanted.items()
+        if saga_id not in parked and paid[saga_id] != cents
+    ]
 
 
 def check_stock(stock: Iterable[StockRow]) -> list[Discrepancy]:
