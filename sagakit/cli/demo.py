@@ -14,7 +14,7 @@ def mount(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def demo(  # noqa: PLR0913, PLR0917 - one parameter an option
+def demo(
     context: typer.Context,
     sagas: Annotated[
         int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
@@ -37,6 +37,9 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter an option
         str | None, typer.Option(help="A Kafka that runs already, host:port,host:port, instead of one started here.")
     ] = None,
     registry_url: Annotated[str | None, typer.Option(help="The registry beside --bootstrap (Confluent API).")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Play nothing: audit again what --keep has kept there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")] = False,
 ) -> int:
     """Run hundreds of orders through a shop of five services, and audit its books.
@@ -50,7 +53,7 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter an option
     # The shop lies beside the package, in the project's folder: an installed package comes without it.
     try:
         from sagakit.demo.cluster import Cluster  # noqa: PLC0415
-        from sagakit.demo.run import Options, run  # noqa: PLC0415
+        from sagakit.demo.run import Options, audit_kept, run  # noqa: PLC0415
         from sagakit.demo.stage import DemoError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "services":
@@ -76,7 +79,7 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter an option
         kills=kill,
     )
     try:
-        passed = run(options)
+        passed = run(options) if audit is None else audit_kept(audit, as_json=as_json)
     except DemoError as error:
         raise exits.CommandError(str(error), exits.REFUSED) from error
     return exits.DONE if passed else exits.NO

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from sagakit.adapters.client_properties import make_admin
 from sagakit.app import provisioning
 from sagakit.app.connect import client_properties, connect_registry
-from sagakit.app.published import publish
+from sagakit.app.published import PublishedDefinitions
 from sagakit.app.settings import Settings
 from sagakit.contracts import registration
 from sagakit.contracts.registration import Standing
@@ -176,7 +176,7 @@ def _provision(settings: Settings) -> None:
     if broken := [one.subject for one in compared if one.standing is Standing.INCOMPATIBLE]:
         raise DemoError(f"the registry has other schemas than the shop's: {', '.join(broken)}; use another registry")
     registration.register([one for one in compared if one.standing is not Standing.REGISTERED], registry)
-    publish(settings, [definition_bundle()], by="demo", at_ms=now_ms)
+    PublishedDefinitions(settings, by="demo", clock_ms=wall_clock_ms).publish([definition_bundle()])
 
 
 def _environment(settings: Settings, folder: Path) -> Mapping[str, str]:

@@ -1,6 +1,5 @@
 """The processes of the stage: started through the real command line, started again when they were killed on purpose."""
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,13 @@ COMMAND_LINE: Final = (sys.executable, "-m", "sagakit.cli.main")
 _STOP_TIMEOUT_S: Final = 15.0
 _LINES_SHOWN: Final = 15
 
-# Per pass. A pass is a command in a handler, or a transaction of an orchestrator.
-_PROBABILITY: Final = 0.04
-_WARM_UP_PASSES: Final = 5
+# A pass is a command in a handler, or a transaction of an orchestrator. Every process works a while before it dies, and
+# longer for some places than for others, so that not all die at once.
+_PROBABILITY: Final = 0.1
+_WARM_UP_PASSES: Final = 6
+_STAGGER: Final = 4
+_POINTS_MIN: Final = 8
+"""Over at least so many places are the kills spread, if there are as many kills."""
 _AT_START: Final = frozenset({"orchestrator.in-restore", "orchestrator.in-rebalance"})
 """Passed before a process has done anything: armed only in those that take over from one that was killed."""
 
@@ -38,11 +41,11 @@ class Kills:
         if not self.count:
             return {}
         points = sorted(POINTS if again else POINTS - _AT_START)
-        each = math.ceil(self.count / len(points))
+        each = self.count // _POINTS_MIN + 1
         armed = [
-            f"{point}=kill@{_PROBABILITY if point not in _AT_START else 0.5}:{self.seed}"
-            f":after={_WARM_UP_PASSES if point not in _AT_START else 0}:limit={each + 1}"
-            for point in points
+            f"{point}=kill@{_PROBABILITY}:{self.seed}:limit={each}"
+            + ("" if point in _AT_START else f":after={_WARM_UP_PASSES * (1 + position % _STAGGER)}")
+            for position, point in enumerate(points)
         ]
         return {
             "SAGAKIT_FAILPOINTS": ";".join([f"limit={self.count}", *armed]),

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from sagakit.demo.play import Moment
 from sagakit.demo.stage import Death
-from sagakit.demo.verdict import Parked, Verdict
+from sagakit.demo.verdict import Account, Latencies, Parked, Verdict
 from sagakit.demo.watch import Standing
 from sagakit.proving.story import Story, duration, render
+from services.audit import End
 
 _GOOD: Final = "green"
 _BAD: Final = "bold red"
@@ -66,22 +67,21 @@ def opening(console: Console, title: str, notice: str) -> None:
     console.print(Panel(Text(notice), title=title, title_align="left", border_style="cyan", box=box.ROUNDED))
 
 
-def results(verdict: Verdict) -> RenderableType:
+def results(account: Account) -> RenderableType:
     """How the orders ended and how long they took."""
     table = _table("Orders", "", "orders", "share")
-    undone = sum(verdict.compensated.values())
 
     def row(what: str, count: int, style: str = "") -> None:
-        table.add_row(what, f"{count:,}", f"{count / max(1, verdict.orders):.0%}", style=style)
+        table.add_row(what, f"{count:,}", f"{count / max(1, account.orders):.0%}", style=style)
 
-    row("completed", verdict.completed)
-    row("compensated", undone)
-    for reason, count in verdict.compensated.items():
+    row("completed", account.count(End.COMPLETED))
+    row("compensated", account.count(End.COMPENSATED))
+    for reason, count in account.compensated.items():
         row(f"  {reason}", count, "dim")
-    row("parked, wait for a person", len(verdict.parked), _BAD if verdict.parked else "")
+    row("parked, wait for a person", len(account.parked), _BAD if account.parked else "")
     table.add_section()
-    row("placed", verdict.orders)
-    return Group(table, *(_parked(one) for one in verdict.parked), _latencies(verdict))
+    row("placed", account.orders)
+    return Group(table, *(_parked(one) for one in account.parked), _latencies(account.latencies))
 
 
 def story(title: str, told: Story) -> RenderableType:
@@ -100,7 +100,7 @@ def kills(deaths: Sequence[Death]) -> RenderableType:
 
 def books(verdict: Verdict) -> RenderableType:
     """The audit: what the services' own books say, beside what the sagas say."""
-    totals, audit = verdict.audit.books, verdict.audit
+    account, audit, totals = verdict.account, verdict.audit, verdict.audit.books
     table = _table("Audit", "book", "the services say", "the sagas say", "")
     table.add_row(
         "money",
@@ -117,25 +117,25 @@ def books(verdict: Verdict) -> RenderableType:
         f"= {totals.confirmed_units + totals.parked_units:,} units",
         _mark(totals.stock_balances),
     )
-    ended = verdict.completed + sum(verdict.compensated.values())
+    ended = account.count(End.COMPLETED) + account.count(End.COMPENSATED)
     told_wrong = [one for one in audit.discrepancies if one.service == "notifications"]
     table.add_row("notifications", f"{ended - len(told_wrong):,} sent once", f"{ended:,} ended", _mark(not told_wrong))
     others = len(audit.discrepancies) - len(told_wrong)
     table.add_row(
         "ledgers",
         f"{others} effects unexplained",
-        f"{verdict.sagas_checked:,} sagas compared one by one",
+        f"{account.sagas:,} sagas compared one by one",
         _mark(not others),
     )
     table.add_row(
         "backlog",
-        f"{len(verdict.complaints)} rules broken",
-        f"{verdict.transitions:,} transitions of {verdict.sagas_checked:,} sagas decided again",
-        _mark(not verdict.complaints),
+        f"{len(account.complaints)} rules broken",
+        f"{account.transitions:,} transitions of {account.sagas:,} sagas decided again",
+        _mark(not account.complaints),
     )
     wrong = [
         *(f"{one.service}: {one.saga_id or 'a total'}: {one.what}" for one in audit.discrepancies),
-        *verdict.complaints,
+        *account.complaints,
     ]
     shown = [Text(f"  {line}", style=_BAD) for line in wrong[:_COMPLAINTS_SHOWN]]
     if len(wrong) > _COMPLAINTS_SHOWN:
@@ -143,14 +143,17 @@ def books(verdict: Verdict) -> RenderableType:
     return Group(table, *shown)
 
 
-def closing(console: Console, verdict: Verdict, deaths: Sequence[Death], wanted: int) -> None:
+def too_few_kills(console: Console, provoked: int, wanted: int) -> None:
+    """Why a run whose books balance fails all the same."""
+    console.print(
+        f"Only {provoked} of {wanted} kills were provoked, so this proves less than was asked for: place more orders "
+        "(--sagas), or more slowly (--rate).",
+        style=_BAD,
+    )
+
+
+def closing(console: Console, verdict: Verdict) -> None:
     """The last line."""
-    if len(deaths) < wanted:
-        console.print(
-            f"Only {len(deaths)} of {wanted} kills were provoked, so this proves less than was asked for: place more "
-            "orders (--sagas), or more slowly (--rate).",
-            style=_BAD,
-        )
     if verdict.passed:
         console.print("Every book balances.", style=_GOOD)
     else:
@@ -159,15 +162,15 @@ def closing(console: Console, verdict: Verdict, deaths: Sequence[Death], wanted:
 
 def as_json(verdict: Verdict, deaths: Iterable[Death]) -> Mapping[str, Any]:
     """The verdict for scripts."""
-    totals, latencies = verdict.audit.books, verdict.latencies
+    account, totals, latencies = verdict.account, verdict.audit.books, verdict.account.latencies
     return {
         "passed": verdict.passed,
-        "orders": verdict.orders,
-        "completed": verdict.completed,
-        "compensated": dict(verdict.compensated),
+        "orders": account.orders,
+        "completed": account.count(End.COMPLETED),
+        "compensated": dict(account.compensated),
         "parked": [
             {"order_id": one.order_id, "saga_id": one.saga_id, "reasons": [list(reason) for reason in one.reasons]}
-            for one in verdict.parked
+            for one in account.parked
         ],
         "latency_ms": None
         if latencies is None
@@ -186,8 +189,8 @@ def as_json(verdict: Verdict, deaths: Iterable[Death]) -> Mapping[str, Any]:
         "discrepancies": [
             {"service": one.service, "saga_id": one.saga_id, "what": one.what} for one in verdict.audit.discrepancies
         ],
-        "complaints": list(verdict.complaints),
-        "transitions": verdict.transitions,
+        "complaints": list(account.complaints),
+        "transitions": account.transitions,
         "kills": [
             {
                 "who": one.who,
@@ -201,8 +204,7 @@ def as_json(verdict: Verdict, deaths: Iterable[Death]) -> Mapping[str, Any]:
     }
 
 
-def _latencies(verdict: Verdict) -> RenderableType:
-    found = verdict.latencies
+def _latencies(found: Latencies | None) -> RenderableType:
     if found is None:
         return Text("No order has ended.", style=_BAD)
     table = _table("From OrderPlaced to its end event", "p50", "p90", "p99", "slowest")

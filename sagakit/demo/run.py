@@ -17,7 +17,7 @@ from sagakit.demo.cluster import ORCHESTRATORS, Cluster, cluster_stage
 from sagakit.demo.embedded import embedded_stage
 from sagakit.demo.play import Play
 from sagakit.demo.stage import DemoError, Stage, definition_bundle
-from sagakit.demo.verdict import definition_finder, judge
+from sagakit.demo.verdict import Account, account_of, definition_finder, judge
 from sagakit.demo.watch import Standing, Watch
 from sagakit.language.canonical import compile_bundle
 from sagakit.proving.story import Story, tell
@@ -30,6 +30,12 @@ DEFAULT_SAGAS: Final = 300
 DEFAULT_SEED: Final = 1
 PER_SECOND: Final = 60.0
 SECONDS_PER_KILL: Final = 1.5
+
+LEDGERS: Final = "ledgers"
+"""In a kept folder: the services' databases."""
+
+ACCOUNT: Final = "account.json"
+"""In a kept folder: what the sagas said."""
 
 EMBEDDED_NOTICE: Final = (
     "Orchestrator and services run as threads of this process, on an embedded Kafka and registry.\n"
@@ -77,11 +83,27 @@ def run(options: Options) -> bool:
     return passed
 
 
+def audit_kept(folder: Path, *, as_json: bool) -> bool:
+    """Audit the ledgers of a kept folder again; whether every book balances.
+
+    Raises:
+        DemoError: the folder is not one that the demo has kept.
+    """
+    verdict = judge(Account.load(folder / ACCOUNT), read_shop(folder / LEDGERS))
+    console = Console(stderr=as_json)
+    console.print(report.results(verdict.account))
+    console.print(report.books(verdict))
+    report.closing(console, verdict)
+    if as_json:
+        print(json.dumps(report.as_json(verdict, ())))
+    return verdict.passed
+
+
 def _run(options: Options, console: Console, folder: Path) -> bool:
     placing = _orders(options)
     title = f"sagakit demo: {len(placing)} orders through a shop of five services"
     report.opening(console, title, EMBEDDED_NOTICE if options.cluster is None else _notice(options))
-    ledgers = folder / "ledgers"
+    ledgers = folder / LEDGERS
     ledgers.mkdir()
     published = definition_bundle()
     definition = compile_bundle(published.canonical, published.schemas)
@@ -92,15 +114,19 @@ def _run(options: Options, console: Console, folder: Path) -> bool:
             with report.LiveProgress(console) as progress:
                 play.run(progress.show)
             deaths = stage.supervisor.deaths()
-            verdict = judge(play.placed, play.watch, read_shop(ledgers), definition_finder(definition))
+            account = account_of(play.placed, play.watch, definition_finder(definition))
+            account.save(folder / ACCOUNT)
+            verdict = judge(account, read_shop(ledgers))
             stories = list(_stories(play.watch, definition))
-    console.print(report.results(verdict))
+    console.print(report.results(account))
     if deaths:
         console.print(report.kills(deaths))
     for title, told in stories:
         console.print(report.story(title, told), soft_wrap=True)
     console.print(report.books(verdict))
-    report.closing(console, verdict, deaths, options.kills)
+    if len(deaths) < options.kills:
+        report.too_few_kills(console, len(deaths), options.kills)
+    report.closing(console, verdict)
     if options.as_json:
         print(json.dumps(report.as_json(verdict, deaths)))
     return verdict.passed and len(deaths) >= options.kills

@@ -2,11 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from sagakit.contracts.transitions import UnknownKind
 from sagakit.core.definition import Definition
+from sagakit.demo.stage import DemoError
 from sagakit.demo.watch import Seen, Standing, Watch
 from sagakit.proving import invariants
 from sagakit.proving.replay import DefinitionOf
@@ -50,49 +54,98 @@ class Latencies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The result of a play. `complaints` is everything that should not be, besides what the audit found."""
+class Account:
+    """What the sagas say of themselves, once nothing is under way any more.
+
+    Attributes:
+        orders: how many were placed.
+        ends: how each order ended that did.
+        compensated: how many orders were undone, by reason.
+        parked: the sagas that wait for a person.
+        scheduled: idempotency keys of all commands that were sent.
+        sagas: how many sagas the backlog knows, with how many transitions.
+        transitions: how many the backlog holds.
+        complaints: everything in it that should not be.
+    """
 
     orders: int
-    completed: int
+    ends: tuple[OrderEnd, ...]
     compensated: Mapping[str, int]
-    parked: Sequence[Parked]
+    parked: tuple[Parked, ...]
     latencies: Latencies | None
-    audit: Audit
-    sagas_checked: int
+    scheduled: frozenset[str]
+    sagas: int
     transitions: int
-    complaints: Sequence[str] = field(default=())
+    complaints: tuple[str, ...]
+
+    def count(self, end: End) -> int:
+        """How many orders ended so."""
+        return sum(one.end is end for one in self.ends)
+
+    def save(self, file: Path) -> None:
+        """Write it down as JSON, for `load`."""
+        file.write_bytes(_ACCOUNT.dump_json(self, indent=2))
+
+    @staticmethod
+    def load(file: Path) -> "Account":
+        """Read what `save` wrote.
+
+        Raises:
+            DemoError: there is nothing, or something else.
+        """
+        try:
+            return _ACCOUNT.validate_json(file.read_bytes())
+        except OSError as error:
+            raise DemoError(
+                f"{file} cannot be read ({error.strerror}); name a folder that `--keep` has filled"
+            ) from None
+        except ValidationError as error:
+            raise DemoError(f"{file} is not what the demo wrote: {error.errors()[0]['msg']}") from None
+
+
+_ACCOUNT: Final = TypeAdapter(Account)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the sagas say, beside what the services' ledgers say."""
+
+    account: Account
+    audit: Audit
 
     @property
     def passed(self) -> bool:
-        """Whether every book balances and nothing is wrong."""
-        return self.audit.passed and not self.complaints
+        """Whether every book balances and nothing else is wrong."""
+        return self.audit.passed and not self.account.complaints
 
 
-def judge(placed: Sequence[Placed], watch: Watch, shop: ShopRows, definition_of: DefinitionOf) -> Verdict:
-    """Everything there is to say once all orders have ended."""
+def judge(account: Account, shop: ShopRows) -> Verdict:
+    """Compare both, saga by saga."""
+    return Verdict(account=account, audit=audit(account.ends, shop, account.scheduled))
+
+
+def account_of(placed: Sequence[Placed], watch: Watch, definition_of: DefinitionOf) -> Account:
+    """Everything that the backlog and the end events have to say of the orders placed."""
     known = {one.saga_id: one for one in placed}
-    ends = [_end(one, watch.sagas[one.saga_id]) for one in placed if _has_ended(watch.sagas.get(one.saga_id))]
-    scheduled = {key for seen in watch.sagas.values() for key in seen.scheduled}
     by_standing: dict[Standing, list[Placed]] = {standing: [] for standing in Standing}
     for one in placed:
         seen = watch.sagas.get(one.saga_id)
         by_standing[Standing.RUNNING if seen is None else seen.standing].append(one)
     undone = Counter(watch.sagas[one.saga_id].turned_back or "" for one in by_standing[Standing.COMPENSATED])
-    return Verdict(
+    return Account(
         orders=len(placed),
-        completed=len(by_standing[Standing.COMPLETED]),
+        ends=tuple(_end(one, _ENDS[standing]) for standing in _ENDS for one in by_standing[standing]),
         compensated=dict(undone.most_common()),
-        parked=[_parked(one, watch.sagas[one.saga_id]) for one in by_standing[Standing.PARKED]],
+        parked=tuple(_parked(one, watch.sagas[one.saga_id]) for one in by_standing[Standing.PARKED]),
         latencies=latencies(
             seen.end_seen_ms - known[saga_id].at_ms
             for saga_id, seen in watch.sagas.items()
             if seen.end_seen_ms is not None and saga_id in known
         ),
-        audit=audit(ends, shop, scheduled),
-        sagas_checked=len(watch.sagas),
+        scheduled=frozenset(key for seen in watch.sagas.values() for key in seen.scheduled),
+        sagas=len(watch.sagas),
         transitions=watch.transitions,
-        complaints=[*_unended(placed, watch), *_strangers(known, watch), *_broken_rules(watch, definition_of)],
+        complaints=(*_unended(placed, watch), *_strangers(known, watch), *_broken_rules(watch, definition_of)),
     )
 
 
@@ -110,20 +163,16 @@ def latencies(milliseconds: Iterable[float]) -> Latencies | None:
     )
 
 
-def _has_ended(seen: Seen | None) -> bool:
-    return seen is not None and seen.standing is not Standing.RUNNING
-
-
-def _end(placed: Placed, seen: Seen) -> OrderEnd:
+def _end(placed: Placed, end: End) -> OrderEnd:
     units: Counter[str] = Counter()
     for item in placed.order["items"]:
         units[item["sku"]] += item["quantity"]
     return OrderEnd(
         saga_id=placed.saga_id,
         order_id=placed.order["order_id"],
-        end=_ENDS[seen.standing],
+        end=end,
         amount_cents=placed.order["amount_cents"],
-        units=units,
+        units=dict(units),
     )
 
 
