@@ -19,11 +19,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from sagakit.contracts import scalars
 from sagakit.contracts.avro_types import MISSING, Array, EnumType, Field, Fixed, Map, Node, Primitive, RecordType, Union
 from sagakit.contracts.avro_types import parse as parse_schema
 from sagakit.contracts.errors import SchemaError
-from sagakit.contracts.scalars import MismatchError
+from sagakit.contracts.resolution import default_value
 from sagakit.contracts.schemas import load_folder
 
 _LINE: Final = 120
@@ -114,7 +113,7 @@ class _Module:
             annotation = f'"{annotation}"'
         line = f"    {name}: {annotation}"
         if field.default is not MISSING:
-            value = _default_value(field.type, field.default)
+            value = default_value(field.type, field.default)
             options["default"] = _literal(value)
             plain = isinstance(field.type, Primitive) and field.type.logical is None and field.type.kind != "bytes"
             if not plain and value is not None:
@@ -199,33 +198,6 @@ def _docstring(doc: str, attributes: list[tuple[str, str]]) -> list[str]:
             escaped = f"{name}: {text}".replace('"""', "'''").replace("\\", "\\\\")
             lines += textwrap.wrap(escaped, _LINE, initial_indent=" " * 8, subsequent_indent=" " * 12)
     return [*lines, '    """']
-
-
-def _default_value(node: Node, default: Any) -> Any:
-    """A default in the form that data has."""
-    match node:
-        case Primitive():
-            raw, read = scalars.default_datum(node, default), scalars.read_primitive(node)
-            return raw if read is None else read(raw)
-        case Fixed():
-            return scalars.read_fixed(node)(scalars.default_datum(node, default))
-        case EnumType():
-            return scalars.default_datum(node, default)
-        case Array():
-            return [_default_value(node.items, item) for item in default]
-        case Map():
-            return {key: _default_value(node.values, value) for key, value in default.items()}
-        case RecordType():
-            return {
-                field.name: _default_value(field.type, default.get(field.name, field.default)) for field in node.fields
-            }
-        case Union():
-            for branch in node.branches:
-                try:
-                    return _default_value(branch, default)
-                except (MismatchError, TypeError, AttributeError):
-                    continue  # another branch may take it
-    raise SchemaError(f"the default {default!r} fits no branch of its union")
 
 
 def _literal(value: Any) -> str:
