@@ -288,7 +288,7 @@ def check_notifications(ends: Iterable[OrderEnd], notifications: Iterable[Notifi
 
 
 def check_payments(ends: Collection[OrderEnd], payments: Iterable[PaymentRow]) -> list[Discrepancy]:
-    """A completed order is paid, to the cent; a compensated one has cost nothing. A parked one may hold what it holds."""
+    """A completed order is paid to the cent, a compensated one has cost nothing; a parked one holds what it holds."""
     paid: Counter[str] = Counter()
     for row in payments:
         paid[row.saga_id] += row.charged_cents - row.refunded_cents
