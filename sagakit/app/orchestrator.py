@@ -28,7 +28,7 @@ CLOSE_DEADLINE_S: Final = 5.0
 
 
 _YOUNG_OBJECTS: Final = 50_000
-"""How many objects are made between two looks for garbage in cycles: the loop makes none, and 700 is Python's default."""
+"""How many objects are made between two looks for garbage in cycles, of which the loop makes none (default: 700)."""
 
 
 def calm_garbage_collector() -> None:

@@ -27,7 +27,6 @@ from sagakit.core.placement import partition_of
 from sagakit.core.values import CONFLUENT, Data, Payload
 from sagakit.language.canonical import bundle
 from sagakit.language.parse import parse
-from sagakit.ports.log import Record
 from tests.bench import clients, floor
 from tests.bench.roles import Bell, once, running
 
@@ -161,18 +160,21 @@ def participants(bell: Bell, bootstrap: str, prefix: str, linger_ms: int, failin
     if failing:
         rejected = world.own.encode("Rejected", {"code": "ADDRESS_NOT_SERVED", "message": None, "details": {}})
         answers["shop.shipping.BookParcel"] = ("sagakit.Rejected", rejected)
-    number = 0
 
     def reply(message: Message, writer: Producer) -> None:
-        nonlocal number
-        number += 1
-        record = Record("", 0, 0, 0, None, message.value(), headers_of(message))
-        command = envelope.read_command_headers(record)
+        command = dict(headers_of(message))
         world.avro.decode(message.value() or b"")
-        type_, value = answers[command.type]
-        said = envelope.Envelope(message_id=f"reply-{number}", source="/bench", at_ms=time.time_ns() // 1_000_000)
-        out = messages.encode_reply(command, type_, value, said)
-        writer.produce(out.topic, out.value, out.key, partition=out.partition or 0, headers=list(out.headers))
+        type_, value = answers[command[envelope.TYPE].decode()]
+        headers: list[tuple[str, str | bytes | None]] = [
+            (envelope.SPEC_VERSION, b"1.0"),
+            (envelope.ID, b"reply-" + command[envelope.ID]),
+            (envelope.TYPE, type_.encode()),
+            (envelope.SOURCE, b"/bench"),
+            (envelope.CAUSATION_ID, command[envelope.ID]),
+            (envelope.OUTCOME, b"rejected" if type_ == "sagakit.Rejected" else b"succeeded"),
+        ]
+        topic, partition = command[envelope.REPLY_TOPIC].decode(), int(command[envelope.REPLY_PARTITION])
+        writer.produce(topic, value, message.key(), partition=partition, headers=headers)
 
     topics = [world.topics.commands(service) for service in SERVICES]
     floor.answer(bell, bootstrap, f"{prefix}participants", topics, linger_ms, reply)
@@ -196,36 +198,27 @@ def measure(
         return once(drive, bootstrap, prefix, sagas, latency, triggered)  # type: ignore[no-any-return]
 
 
-def start_record(world: World, number: int) -> tuple[str, int, bytes, bytes, list[tuple[str, bytes]]]:
-    """The start of one saga, for the inbox: topic, partition, key, value, headers."""
+def _start(world: World, number: int, triggered: bool) -> clients.StartRecord:
     key = f"order-{number:08d}"
-    saga_id = ids.saga_id(world.settings.namespace, "three-steps", key)
     value = world.encoded("shop.orders.OrderPlaced", key)
+    if triggered:
+        return clients.StartRecord(world.topics.service_topic("orders.events"), None, key.encode(), value, [])
+    saga_id = ids.saga_id(world.settings.namespace, "three-steps", key)
     message = messages.StartMessage(
         saga_id=saga_id, definition="three-steps", key=key, payload=Payload(framed=value, encoding=CONFLUENT)
     )
     said = envelope.Envelope(message_id=f"start-{number}", source="/bench", at_ms=time.time_ns() // 1_000_000)
     partition = partition_of(saga_id.encode(), clients.PARTITIONS)
     out = messages.encode_start(message, said, world.own, world.topics, partition)
-    return out.topic, partition, out.key, out.value or b"", list(out.headers)
+    return clients.StartRecord(out.topic, partition, out.key, out.value or b"", list(out.headers))
 
 
 def drive(bootstrap: str, prefix: str, sagas: int, latency: bool, triggered: bool) -> dict[str, float]:
     """Start the sagas and wait for their ends; run in a process of its own."""
     world = World(bootstrap, prefix)
+    starts = [_start(world, number, triggered) for number in range(sagas + clients.WARM_UP * latency)]
     writer = clients.producer(bootstrap, linger_ms=0 if latency else 5)
     ends = clients.Ends(bootstrap, world.topics.service_topic("ended.events"))
-    events = world.topics.service_topic("orders.events")
-
-    def start(number: int) -> None:
-        if triggered:
-            key = f"order-{number:08d}"
-            writer.produce(events, world.encoded("shop.orders.OrderPlaced", key), key.encode())
-        else:
-            topic, partition, key_, value, headers = start_record(world, number)
-            writer.produce(topic, value, key_, partition=partition, headers=list(headers))
-        writer.poll(0)
-
     if latency:
-        return clients.one_by_one(start, writer.flush, ends, sagas)
-    return {"sagas_per_s": clients.saturated(start, writer.flush, ends, sagas)}
+        return clients.one_by_one(writer, starts, ends)
+    return {"sagas_per_s": clients.saturated(writer, starts, ends)}

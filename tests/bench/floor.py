@@ -178,14 +178,13 @@ def measure(bootstrap: str, sagas: int, *, latency: bool, failing: bool) -> dict
 
 
 def _drive(bootstrap: str, prefix: str, sagas: int, latency: bool, failing: bool) -> dict[str, float]:
+    starts = []
+    for _ in range(sagas + clients.WARM_UP * latency):
+        saga_id = str(uuid4())
+        value = encoded(saga_id, 0, failing)
+        starts.append(clients.StartRecord(f"{prefix}inbox", None, saga_id.encode(), value, HEADERS))
     writer = clients.producer(bootstrap, linger_ms=0 if latency else 5)
     ends = clients.Ends(bootstrap, f"{prefix}events")
-
-    def start(_: int) -> None:
-        saga_id = str(uuid4())
-        writer.produce(f"{prefix}inbox", encoded(saga_id, 0, failing), saga_id.encode(), headers=HEADERS)
-        writer.poll(0)
-
     if latency:
-        return clients.one_by_one(start, writer.flush, ends, sagas)
-    return {"sagas_per_s": clients.saturated(start, writer.flush, ends, sagas)}
+        return clients.one_by_one(writer, starts, ends)
+    return {"sagas_per_s": clients.saturated(writer, starts, ends)}
