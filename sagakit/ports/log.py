@@ -134,7 +134,7 @@ Outcome: TypeAlias = Committed | Aborted | Unknown
 
 
 class LogUnavailableError(Exception):
-    """The broker does not answer, or refuses this process for good (`fatal`): another instance took over its identity."""
+    """The broker does not answer; or it refuses this process for good (`fatal`): another instance has its identity."""
 
     def __init__(self, message: str, *, fatal: bool = False) -> None:
         super().__init__(message)
@@ -165,7 +165,8 @@ class TransactionalLog(Protocol):
     def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
-        A record behind the last stable offset counts as there: a partition with an open transaction has not reached its end.
+        A record behind the last stable offset counts as there: a partition with an open transaction has not reached its
+        end.
         """
         ...
 

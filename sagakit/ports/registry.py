@@ -50,5 +50,5 @@ class SchemaRegistry(Protocol):
         ...
 
     def set_compatibility(self, subject: str, level: str) -> None:
-        """Set the subject's rule: `BACKWARD_TRANSITIVE`, `FULL_TRANSITIVE`, …"""
+        """Set the subject's rule, such as `BACKWARD_TRANSITIVE` or `FULL_TRANSITIVE`."""
         ...
