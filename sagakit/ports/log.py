@@ -115,8 +115,8 @@ class Committed:
 class Aborted:
     """Nothing of the work happened. The log delivers again, from the last committed offsets on; memory stays valid.
 
-    `culprit` is the index in `Work.records` of a record that the broker refuses, where that is the reason; trying the same
-    record again would abort for ever.
+    `culprit` is the index in `Work.records` of a record that the broker refuses, where that is the reason; trying the
+    same record again would abort for ever.
     """
 
     reason: str
