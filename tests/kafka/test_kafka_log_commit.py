@@ -90,7 +90,7 @@ def test_rules_3_and_16_a_stopped_process_cannot_commit_after_it_lost_its_partit
         heir.until(lambda: len(heir.records) == 2)
         assert heir.log.commit(work_of(world, heir.take())) == Committed()
         zombie.resume()
-        outcome = zombie.wait_for_line(r"outcome (\w+) (.*)", timeout_s=60)
+        outcome = zombie.wait_for_line(r"^outcome (\w+) ", timeout_s=60)
     assert outcome[1] in {"Aborted", "Unknown"}, outcome[0]
     assert [value for n in range(PARTITIONS) for value in values(world.visible(world.out, n))] == [b"1", b"2"]
     assert values(world.visible(world.state, 0)) == [b"1", b"2"]
