@@ -197,85 +197,59 @@ def _input_fields(event: Event, header_cause: Cause) -> tuple[str, dict[str, Any
             for refusal in event.refusals
         ],
     }
-    match event:
-        case Reply():
-            record["command_id"] = event.command_id
-            record["outcome"] = event.outcome.value
-            record["payload"] = opened_fields(event.payload)
-            record["code"] = event.code
-            record["message"] = event.message
-            return "sagakit.ReplyInput", record
-        case Start():
-            record["definition"] = event.definition
-            record["key"] = event.key
-            record["run"] = event.run
-            record["payload"] = opened_fields(event.payload)
-            record["reply_to"] = reply_to_fields(event.reply_to)
-            record["deadline_ms"] = event.deadline_ms
-            return "sagakit.StartInput", record
-        case TimerDue():
-            return "sagakit.TimerInput", record
-        case Signal():
-            record["name"] = event.name
-            record["payload"] = opened_fields(event.payload)
-            record["keep_ms"] = event.keep_ms
-            return "sagakit.SignalInput", record
-        case Control():
-            record["verb"] = event.verb.value
-            record["address"] = event.address
-            record["payload"] = opened_fields(event.payload)
-            return "sagakit.ControlInput", record
-        case Undecodable():
-            record["reason"] = event.reason
-            record["dead_letter_topic"] = event.dead_letter_topic
-            return "sagakit.UndecodableInput", record
+    name, own_fields = _INPUT_FIELDS[type(event)]
+    for field, write, _ in own_fields:
+        value = getattr(event, field)
+        record[field] = value if write is None else write(value)
+    return name, record
 
 
 def _input_of(tagged: tuple[str, Mapping[str, Any]], header_cause: Cause, payloads: PayloadCodec) -> Event:
     name, raw = tagged
-    common: dict[str, Any] = {
-        "cause": header_cause if raw["cause"] is None else _cause_of(raw["cause"]),
-        "trace": trace_of(raw["trace"]),
-        "refusals": tuple(
-            Refusal(
-                target=Refused(refusal["target"]),
-                address=address_of(refusal["address"]),
-                reason=refusal["reason"],
-            )
-            for refusal in raw["refusals"]
-        ),
+    kind = _INPUT_KINDS.get(name)
+    if kind is None:
+        raise UndecodableError(f"the input {name} is unknown")
+    own_fields = {
+        field: raw[field] if read is None else read(raw[field], payloads) for field, _, read in _INPUT_FIELDS[kind][1]
     }
-    match name:
-        case "sagakit.StartInput":
-            return Start(
-                **common,
-                definition=raw["definition"],
-                key=raw["key"],
-                run=raw["run"],
-                payload=opened_of(raw["payload"], payloads),
-                reply_to=reply_to_of(raw["reply_to"]),
-                deadline_ms=raw["deadline_ms"],
-            )
-        case "sagakit.ReplyInput":
-            return Reply(
-                **common,
-                command_id=raw["command_id"],
-                outcome=Outcome(raw["outcome"]),
-                payload=opened_of(raw["payload"], payloads),
-                code=raw["code"],
-                message=raw["message"],
-            )
-        case "sagakit.SignalInput":
-            payload = opened_of(raw["payload"], payloads)
-            return Signal(**common, name=raw["name"], payload=payload, keep_ms=raw["keep_ms"])
-        case "sagakit.ControlInput":
-            payload = opened_of(raw["payload"], payloads)
-            return Control(**common, verb=Verb(raw["verb"]), address=address_of(raw["address"]), payload=payload)
-        case "sagakit.TimerInput":
-            return TimerDue(**common)
-        case "sagakit.UndecodableInput":
-            return Undecodable(**common, reason=raw["reason"], dead_letter_topic=raw["dead_letter_topic"])
-    raise UndecodableError(f"the input {name} is unknown")
+    refusals = tuple(
+        Refusal(target=Refused(one["target"]), address=address_of(one["address"]), reason=one["reason"])
+        for one in raw["refusals"]
+    )
+    cause = header_cause if raw["cause"] is None else _cause_of(raw["cause"])
+    return kind(cause=cause, trace=trace_of(raw["trace"]), refusals=refusals, **own_fields)
+
+
+_INPUT_CONVERSIONS: Final[Mapping[str, tuple[Callable[[Any], Any] | None, _Read]]] = {
+    "payload": (opened_fields, opened_of),
+    "reply_to": (reply_to_fields, lambda raw, _: reply_to_of(raw)),
+    "outcome": (lambda outcome: outcome.value, lambda raw, _: Outcome(raw)),
+    "verb": (lambda verb: verb.value, lambda raw, _: Verb(raw)),
+    "address": (None, lambda raw, _: address_of(raw)),
+}
+"""The fields of inputs that cross the wire in another form than in the core, by name."""
+
+_INPUT_KINDS: Final[Mapping[str, type[Event]]] = {
+    "sagakit.StartInput": Start,
+    "sagakit.ReplyInput": Reply,
+    "sagakit.SignalInput": Signal,
+    "sagakit.ControlInput": Control,
+    "sagakit.TimerInput": TimerDue,
+    "sagakit.UndecodableInput": Undecodable,
+}
+
+_INPUT_FIELDS: Final = {
+    kind: (
+        name,
+        tuple(
+            (one.name, *_INPUT_CONVERSIONS.get(one.name, (None, None)))
+            for one in fields(kind)
+            if one.name not in ("cause", "trace", "refusals")
+        ),
+    )
+    for name, kind in _INPUT_KINDS.items()
+}
+"""(record, (name, how it is written, how it is read) of each own field) of each kind of input."""
 
 
 # The fields of each kind ---------------------------------------------------------------------------------------------
