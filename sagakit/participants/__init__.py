@@ -4,8 +4,6 @@ from sagakit.participants.context import Context as Context
 from sagakit.participants.context import EventContext as EventContext
 from sagakit.participants.exchange import Formats as Formats
 from sagakit.participants.exchange import ServiceExchange as ServiceExchange
-from sagakit.participants.process import EXIT_STUCK as EXIT_STUCK
-from sagakit.participants.process import run_until_signalled as run_until_signalled
 from sagakit.participants.runtime import HandlersStuckError as HandlersStuckError
 from sagakit.participants.runtime import RuntimeSettings as RuntimeSettings
 from sagakit.participants.runtime import ServiceRuntime as ServiceRuntime

@@ -4,12 +4,13 @@ Its registry is in memory, with the same schemas under the same ids as the test'
 """
 
 import importlib
+import signal
 import sys
 
 from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.kafka_messages import KafkaMessages
 from sagakit.contracts.topics import Topics
-from sagakit.participants import ServiceRuntime, run_until_signalled
+from sagakit.participants import ServiceRuntime
 from tests.unit.participants import support
 
 
@@ -30,7 +31,9 @@ def main() -> None:
             listener=listener,
         ),
     )
-    run_until_signalled(runtime)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runtime.stop())
+    runtime.run()
 
 
 if __name__ == "__main__":
