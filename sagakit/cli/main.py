@@ -170,3 +170,7 @@ def run(arguments: list[str]) -> int:
 def _say(message: str, code: int) -> int:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]sagakit:[/] {escape(message)}")
     return code
+
+
+if __name__ == "__main__":
+    main()
