@@ -9,6 +9,7 @@ from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
 from sagakit.adapters.kafka_log import KafkaLog
+from sagakit.app.purging import purging
 from sagakit.app.settings import Settings
 from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.own import OwnRecords
@@ -84,9 +85,10 @@ def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
         state_topics={topics.inbox: topics.state},
     )
     try:
-        definitions = KafkaDefinitionLog(properties, topics.definitions)
+        definitions = KafkaDefinitionLog(properties, topics.definitions, group=topics.orchestrator_group)
         with ExitStack() as closing:
             closing.callback(definitions.close)
+            closing.enter_context(purging(properties, topics.orchestrator_group, [topics.inbox]))
             yield assemble(settings, log, definitions, registry)
     finally:
         log.close(CLOSE_DEADLINE_S)

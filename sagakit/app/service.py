@@ -15,6 +15,7 @@ from sagakit.adapters.topics import WantedTopic
 from sagakit.app.connect import client_properties, connect_registry
 from sagakit.app.health import Report
 from sagakit.app.provisioning import ServiceTopics, wanted_topics
+from sagakit.app.purging import purging
 from sagakit.app.running import EXIT_STUCK, Stop
 from sagakit.app.settings import Settings, SettingsError
 from sagakit.contracts.codec import AvroCodec
@@ -83,8 +84,10 @@ def run_service(
     runtime = _runtime(settings, service, RuntimeSettings(threads=threads))
     started(lambda: _report(service, runtime))
     stop.then(runtime.stop)
+    commands = [settings.topics.commands(service.name)] if service.commands else []
     try:
-        runtime.run()
+        with purging(client_properties(settings), settings.topics.service_group(service.name), commands):
+            runtime.run()
     except HandlersStuckError:
         _log.critical("the process ends at once", exc_info=True)
         logging.shutdown()
