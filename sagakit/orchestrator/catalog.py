@@ -1,5 +1,6 @@
 """The published definitions, as this process knows them, compiled once."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -56,21 +57,26 @@ class Catalog:
         self._topic_name = topic_name
         self._versions: dict[str, dict[int, Published]] = {}
         self._by_trigger: dict[str, list[Published]] = {}
+        self._untaken: deque[Record] = deque()
         self.namespace: Namespace | None = None
 
     def refresh(self) -> bool:
         """Read what was published since the last call; whether something new came.
 
         Raises:
-            PartitionBlockedError: the topic's end could not be reached: what depends on it has to wait.
+            PartitionBlockedError: the topic's end could not be reached, or a record not be read for want of the
+                registry: what depends on it has to wait, and the same records are taken next time.
         """
+        untaken = self._untaken
         try:
-            records = self._log.read_new()
+            untaken.extend(self._log.read_new())
         except LogUnavailableError as error:
             raise PartitionBlockedError(f"the definitions cannot be read: {error}", transient=True) from error
-        for record in records:
-            self._take(record)
-        return bool(records)
+        new = bool(untaken)
+        while untaken:
+            self._take(untaken[0])
+            untaken.popleft()
+        return new
 
     def _take(self, record: Record) -> None:
         found = self._decode(record)
@@ -117,10 +123,15 @@ class Catalog:
             )
         return found
 
-    def latest(self, name: str) -> Published | None:
-        """The version that a new saga runs; None if the definition is not published."""
-        versions = self._versions.get(name)
-        return versions[max(versions)] if versions else None
+    def latest(self, name: str, start: str | None = None) -> Published | None:
+        """The version that a new saga runs: the newest that starts with the record type `start`, or at all if None.
+
+        None if the definition is not published, or no version of it starts so.
+        """
+        versions = self._versions.get(name, {})
+        fitting = (number for number, one in versions.items() if start is None or one.definition.start == start)
+        newest = max(fitting, default=None)
+        return None if newest is None else versions[newest]
 
     def trigger_topics(self) -> frozenset[str]:
         """The full names of the topics whose records start sagas."""

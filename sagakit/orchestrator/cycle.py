@@ -61,10 +61,6 @@ class Cycle:
         """Stage a state; only the last one of a key and cycle is written."""
         self.staged.setdefault(partition, {})[key] = staged
 
-    def drop(self, partition: TopicPartition) -> None:
-        """Forget that a record of this partition was taken, when nothing of it was staged."""
-        self.offsets.pop(partition, None)
-
     def work(self) -> Work:
         """All of it, the states last."""
         records = list(self._records)
@@ -78,3 +74,8 @@ class Cycle:
             return self._blame[culprit]
         states = [staged for states in self.staged.values() for staged in states.values()]
         return Blame(states[culprit - len(self._blame)].origin, Refused.INPUT, None)
+
+    def decided(self) -> set[Origin]:
+        """Every origin that was decided in this cycle, and the timer of every key whose state it changes."""
+        origins: set[Origin] = {blame.origin for blame in self._blame}
+        return origins.union(*self.staged.values())

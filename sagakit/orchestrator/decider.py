@@ -10,18 +10,17 @@ from typing import Final
 import structlog
 
 from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.messages import DomainEvent
 from sagakit.core import ids
 from sagakit.core.decide import Decision, decide
 from sagakit.core.definition import Definition
 from sagakit.core.events import (
     Cause,
-    Control,
     Event,
     Now,
     Refusal,
     Refused,
     Reply,
-    Signal,
     Source,
     Start,
     TimerDue,
@@ -36,6 +35,7 @@ from sagakit.core.values import EvaluationError, Opened
 from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.catalog import Catalog, Published
 from sagakit.orchestrator.cycle import Cycle, Origin, Produced, Staged
+from sagakit.orchestrator.light import lightened, short
 from sagakit.orchestrator.memory import Entry, PartitionMemory
 from sagakit.orchestrator.reader import Reader
 from sagakit.orchestrator.writer import RefusedRecordError, Writer
@@ -86,15 +86,13 @@ class Decider:
         try:
             saga_id, event = self._reader.read(record)
         except UndecodableError as error:
-            return self._dead_letter(cycle, record, error.reason, now)
-        if not isinstance(event, Reply) and partition_of(saga_id.encode(), self._partitions) != record.partition:
-            return self._forward(cycle, saga_id, record)
+            return self._dead_letter(cycle, record, error.reason, now, refused)
+        if self._is_astray(cycle, partition, memory, saga_id, event):
+            return self._forward(cycle, saga_id, record, now, refused)
         if isinstance(event, Start):
             self._read_definitions(cycle)
-            if self._catalog.latest(event.definition) is None:
-                return self._dead_letter(
-                    cycle, record, f"no definition {event.definition!r} is published", now, saga_id
-                )
+            if (reason := self._unstartable(event)) is not None:
+                return self._dead_letter(cycle, record, reason, now, refused, saga_id)
         decided: Event = event
         for refusal in refused:
             decided = _refuse(decided, refusal)
@@ -134,6 +132,25 @@ class Decider:
                     decoded.pop(key, None)
                 else:
                     decoded[key] = (staged.entry.value, staged.state)
+
+    def _is_astray(
+        self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, saga_id: str, event: Event
+    ) -> bool:
+        """Whether the saga lives in another partition. A reply nearly always finds its saga: that is asked first."""
+        key = saga_id.encode()
+        if isinstance(event, Reply) and (key in memory.entries or key in cycle.staged.get(partition, ())):
+            return False
+        return partition_of(key, self._partitions) != partition.partition
+
+    def _unstartable(self, start: Start) -> str | None:
+        """Why no saga can begin so; None if one can."""
+        known = self._catalog.latest(start.definition)
+        if known is None:
+            return f"no definition {start.definition!r} is published"
+        record = None if start.payload is None else start.payload.type
+        if self._catalog.latest(start.definition, record) is None:
+            return f"a start of {start.definition!r} brings a {record}; it starts with a {known.definition.start}"
+        return None
 
     def _read_definitions(self, cycle: Cycle) -> None:
         """Once a cycle, after its poll: what was published before this record was is then known."""
@@ -185,11 +202,13 @@ class Decider:
         while True:
             unrecordable = _input_refusal(event)
             if unrecordable is not None and record is not None and not isinstance(before, Saga):
-                return self._dead_letter(cycle, record, unrecordable.reason, now, saga_id)
+                return self._dead_letter(cycle, record, unrecordable.reason, now, (), saga_id)
             decision = decide(saga_id, definition, before, event, now)
             try:
                 produced = self._writer.decision(decision, partition.partition, published)
-                states = self._states(decision.state, before, held_by, saga_id, partition, origin)
+                states = self._states(
+                    decision.state, before, held_by, saga_id, partition, origin, last_resort=unrecordable is not None
+                )
             except RefusedRecordError as error:
                 event = _refuse(event, error.refusal)
                 continue
@@ -203,7 +222,9 @@ class Decider:
     def _published(self, before: State | None, event: Event) -> Published | None:
         if isinstance(before, Saga):
             return self._catalog.version(before.definition, before.version)
-        return self._catalog.latest(event.definition) if isinstance(event, Start) else None
+        if not isinstance(event, Start):
+            return None
+        return self._catalog.latest(event.definition, None if event.payload is None else event.payload.type)
 
     def _states(
         self,
@@ -213,6 +234,8 @@ class Decider:
         saga_id: str,
         partition: TopicPartition,
         origin: Origin,
+        *,
+        last_resort: bool,
     ) -> list[tuple[bytes, Staged]]:
         """The state records that a decision leads to: the new state, and a tombstone where it moved to another key."""
         if state is before:
@@ -221,7 +244,7 @@ class Decider:
         key = None
         if state is not None:
             key = f"{saga_id}{EARLY}".encode() if isinstance(state, Early) else saga_id.encode()
-            entry, record = self._writer.state(state, key, partition.partition)
+            entry, record = self._writer.state(state, key, partition.partition, last_resort=last_resort)
             states.append((key, Staged(state, entry, record, origin)))
         if held_by is not None and held_by != key:
             tombstone = self._writer.tombstone(held_by, partition.partition)
@@ -229,7 +252,10 @@ class Decider:
         return states
 
     def _trigger(self, cycle: Cycle, record: Record, now: Now, refused: tuple[Refusal, ...]) -> None:
-        """Turn a domain event into a start in the inbox of its saga, once for each definition that it starts."""
+        """Turn a domain event into a start in the inbox of its saga, once for each definition that it starts.
+
+        A definition that cannot make a start of it (its key has no value) keeps none of the others from it.
+        """
         self._read_definitions(cycle)
         published = list(self._catalog.triggered(TopicPartition(record.topic, record.partition), record.offset))
         if not published:
@@ -238,28 +264,56 @@ class Decider:
             if refused:
                 raise UndecodableError(refused[-1].reason)
             trigger = self._reader.trigger(record)
-            starts = []
-            for definition in (p.definition for p in published):
-                if definition.start == trigger.opened.type:
-                    key = _business_key(definition, trigger.opened)
-                    saga_id = ids.saga_id(self._namespace, definition.name, key)
-                    to = partition_of(saga_id.encode(), self._partitions)
-                    starts.append(self._writer.start(trigger, definition.name, key, saga_id, to, now.decision_ms))
         except UndecodableError as error:
-            return self._dead_letter(cycle, record, error.reason, now)
-        except RefusedRecordError as error:
-            return self._dead_letter(cycle, record, error.refusal.reason, now)
-        return cycle.add(starts, _origin(record))
+            return self._dead_letter(cycle, record, error.reason, now, refused[1:])
+        problems = []
+        for definition in (p.definition for p in published):
+            if definition.start == trigger.opened.type:
+                try:
+                    cycle.add([self._start_of(trigger, definition, now)], _origin(record))
+                except UndecodableError as error:
+                    problems.append(error.reason)
+                except RefusedRecordError as error:
+                    problems.append(error.refusal.reason)
+        if problems:
+            self._dead_letter(cycle, record, "; ".join(problems), now, ())
+        return None
 
-    def _forward(self, cycle: Cycle, saga_id: str, record: Record) -> None:
+    def _start_of(self, trigger: DomainEvent, definition: Definition, now: Now) -> Produced:
+        key = _business_key(definition, trigger.opened)
+        saga_id = ids.saga_id(self._namespace, definition.name, key)
+        to = partition_of(saga_id.encode(), self._partitions)
+        return self._writer.start(trigger, definition.name, key, saga_id, to, now.decision_ms)
+
+    def _forward(self, cycle: Cycle, saga_id: str, record: Record, now: Now, refused: tuple[Refusal, ...]) -> None:
         """Pass a record on that some client put into the wrong partition, as it is: a saga lives in one only."""
+        if refused:
+            return self._dead_letter(cycle, record, refused[0].reason, now, refused[1:])
         to = partition_of(saga_id.encode(), self._partitions)
         _log.warning("a record came to the wrong partition", saga=saga_id, partition=record.partition, right=to)
         forwarded = Outgoing(self._inbox, to, saga_id.encode(), record.value, record.headers)
         cycle.add([Produced(forwarded, Refused.INPUT, None)], _origin(record))
 
-    def _dead_letter(self, cycle: Cycle, record: Record, reason: str, now: Now, saga_id: str = NIL_SAGA) -> None:
-        """Put a record that can never be taken in into the dead-letter topic, raw, and say so in the backlog."""
+    def _dead_letter(
+        self,
+        cycle: Cycle,
+        record: Record,
+        reason: str,
+        now: Now,
+        refused: tuple[Refusal, ...],
+        saga_id: str = NIL_SAGA,
+    ) -> None:
+        """Put a record that can never be taken in into the dead-letter topic, raw, and say so in the backlog.
+
+        `refused` holds what the broker has said of an earlier try to do this very thing.
+        """
+        if refused:
+            raise PartitionBlockedError(
+                f"not even a dead letter can be written: {refused[-1].reason}; mend the dead-letter topic "
+                "(`sagakit topics check`)",
+                transient=False,
+            )
+        reason = short(reason)
         _log.warning(
             "dead-lettered", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
         )
@@ -290,10 +344,8 @@ def _refuse(event: Event, refusal: Refusal) -> Event:
             f"not even a park can be recorded: {refusal.reason}; raise max.message.bytes of the saga topics",
             transient=False,
         )
-    refusals = (*event.refusals, refusal)
-    if refusal.target is Refused.INPUT and isinstance(event, Start | Reply | Signal | Control):
-        return replace(event, refusals=refusals, payload=None)
-    return replace(event, refusals=refusals)
+    refusals = (*event.refusals, replace(refusal, reason=short(refusal.reason)))
+    return replace(lightened(event) if refusal.target is Refused.INPUT else event, refusals=refusals)
 
 
 def _business_key(definition: Definition, opened: Opened) -> str:

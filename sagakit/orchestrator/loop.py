@@ -143,16 +143,18 @@ class Orchestrator:
                 assert_never(outcome)
 
     def _keep(self, cycle: Cycle) -> None:
-        self._refused.clear()
+        if self._refused:
+            for origin in cycle.decided():
+                self._refused.pop(origin, None)
         for partition, states in cycle.staged.items():
             apply = self._memory[partition].apply
             for key, staged in states.items():
                 apply(key, staged.entry)
         for partition, offset in cycle.offsets.items():
             self._memory[partition].next_offset = offset
+            self._trying.pop(partition, None)
         for partition, clock_ms in cycle.clocks.items():
             self._memory[partition].clock_ms = clock_ms
-            self._trying.pop(partition, None)
         self._decider.keep(cycle)
 
     def _discard(self, cycle: Cycle, aborted: Aborted) -> None:
@@ -165,7 +167,7 @@ class Orchestrator:
     def _read_definitions(self) -> None:
         """Learn of new definitions now and then: triggers and starts ask again before they are decided."""
         now_ms = self._clock()
-        if now_ms < self._read_definitions_at_ms:
+        if 0 < self._read_definitions_at_ms - now_ms <= READ_DEFINITIONS_EVERY_MS:
             return
         self._read_definitions_at_ms = now_ms + READ_DEFINITIONS_EVERY_MS
         try:
@@ -187,6 +189,8 @@ class Orchestrator:
                 _log.info("partition revoked", topic=partition.topic, partition=partition.partition)
                 self._memory.pop(partition, None)
                 self._blocked.pop(partition, None)
+                self._trying.pop(partition, None)
+                self._refused.clear()
             case StateRead():
                 if (memory := self._memory.get(partition)) is not None:
                     memory.read(change.records)
@@ -210,6 +214,7 @@ class Orchestrator:
     def _restore(self, partition: TopicPartition) -> None:
         self._memory[partition] = PartitionMemory()
         self._blocked.pop(partition, None)
+        self._refused.clear()  # what is refused is found again; kept for longer, it could meet another event
         self._log.restore(partition, self._first_offset(partition))
 
     def _first_offset(self, partition: TopicPartition) -> int | None:
@@ -220,7 +225,8 @@ class Orchestrator:
             f"records were lost: the committed offset is {lost.committed}, the log starts at {lost.log_start}; "
             "find out why, then set the group's offset by hand and restart"
         )
-        self._block(lost.partition, reason, transient=False)
+        if lost.partition in self._memory:
+            self._block(lost.partition, reason, transient=False)
 
     def _take_record(self, cycle: Cycle, record: Record) -> None:
         partition = TopicPartition(record.topic, record.partition)
@@ -228,12 +234,14 @@ class Orchestrator:
         if memory is None or not memory.restored or partition in self._blocked:
             return
         clock_ms = max(cycle.clocks.get(partition, memory.clock_ms), record.timestamp_ms)
-        refused = self._refused.get((record.topic, record.partition, record.offset), ())
+        origin = record.topic, record.partition, record.offset
+        refused = self._refused.get(origin, ())
         try:
             self._decider.take(
                 cycle, partition, memory, record, Now(decision_ms=cycle.now_ms, partition_ms=clock_ms), refused
             )
         except PartitionBlockedError as error:
+            self._refused.pop(origin, None)
             self._block(partition, str(error), transient=error.transient)
             return
         cycle.offsets[partition] = record.offset + 1
@@ -249,7 +257,8 @@ class Orchestrator:
             partition_ms = self._partition_time(cycle, partition, memory, due_ms)
             for key in memory.due(min(partition_ms, cycle.now_ms), left):
                 left -= 1
-                self._fire(cycle, partition, memory, key, partition_ms)
+                if not self._fire(cycle, partition, memory, key, partition_ms):
+                    break
 
     def _partition_time(self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, due_ms: int) -> int:
         read_ms = cycle.clocks.get(partition, memory.clock_ms)
@@ -259,19 +268,23 @@ class Orchestrator:
 
     def _fire(
         self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, key: bytes, partition_ms: int
-    ) -> None:
+    ) -> bool:
+        """Decide one timer; False if that blocks the partition."""
         assert memory.next_offset is not None
         now = Now(decision_ms=cycle.now_ms, partition_ms=partition_ms)
         try:
             self._decider.fire(cycle, partition, memory, key, now, self._refused.get(key, ()))
         except PartitionBlockedError as error:
+            self._refused.pop(key, None)
             self._block(partition, str(error), transient=error.transient)
-            return
+            return False
         cycle.offsets.setdefault(partition, memory.next_offset)
+        return True
 
     def _block(self, partition: TopicPartition, reason: str, *, transient: bool) -> None:
         """Let a partition stand still: its records are passed over until it is read again from its committed offset."""
-        times = self._trying.pop(partition, 0) + 1
+        known = self._blocked.get(partition)
+        times = (self._trying.pop(partition, 0) if known is None else known.times) + 1
         wait_ms = min(_BLOCKED_WAIT_MS << min(times - 1, 16), _BLOCKED_WAIT_MAX_MS)
         self._blocked[partition] = Blocked(reason, times, self._clock() + wait_ms)
         report = _log.warning if transient else _log.error
@@ -280,10 +293,15 @@ class Orchestrator:
     def _retry_blocked(self) -> None:
         now_ms = self._clock()
         for partition, blocked in self._blocked.items():
-            if blocked.retry_at_ms is not None and blocked.retry_at_ms <= now_ms:
-                blocked.retry_at_ms = None
+            if blocked.retry_at_ms is None or 0 < blocked.retry_at_ms - now_ms <= _BLOCKED_WAIT_MAX_MS:
+                continue
+            blocked.retry_at_ms = None
+            complete = self._memory[partition].complete
+            if complete:
                 self._memory[partition].next_offset = None
-                self._log.restore(partition, self._first_offset(partition), state=False)
+            else:
+                self._memory[partition] = PartitionMemory()
+            self._log.restore(partition, self._first_offset(partition), state=not complete)
 
     def _wait_s(self) -> float:
         now_ms = self._clock()

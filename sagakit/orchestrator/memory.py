@@ -26,12 +26,13 @@ class PartitionMemory:
     def __init__(self) -> None:
         self.entries: dict[bytes, Entry] = {}
         self.next_offset: int | None = None
+        self.complete = False
         self.clock_ms = 0
         self._timers: list[tuple[int, bytes]] = []
 
     @property
     def restored(self) -> bool:
-        """Whether the partition may decide: its state is complete."""
+        """Whether the partition may decide: its state is `complete`, and records follow from the next offset on."""
         return self.next_offset is not None
 
     def read(self, records: Iterable[Record]) -> None:
@@ -51,6 +52,7 @@ class PartitionMemory:
         self._timers = [(entry.due_ms, key) for key, entry in self.entries.items() if entry.due_ms is not None]
         heapq.heapify(self._timers)
         self.next_offset = next_offset
+        self.complete = True
 
     def apply(self, key: bytes, entry: Entry | None) -> None:
         """Take over a committed change; None is a tombstone."""

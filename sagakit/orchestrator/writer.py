@@ -23,14 +23,21 @@ from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.catalog import Published
 from sagakit.orchestrator.cycle import Produced
 from sagakit.orchestrator.memory import Entry
-from sagakit.ports.log import Outgoing, Record
+from sagakit.ports.log import Headers, Outgoing, Record
 from sagakit.ports.registry import RegistryUnavailableError, UnknownSchemaError
 
 SAFE_SHARE: Final = 0.8
 """The part of the broker's record limit that is used: the rest is for batch framing and headers added on the way."""
 
+LAST_SHARE: Final = 0.9
+"""The part that a state may use that parks its saga because something did not fit: the park itself has to fit."""
+
 _CUT_HEADER_BYTES: Final = 256
 """Room for what is said of a dead letter that had to be cut."""
+
+_SMALL_HEADER_BYTES: Final = 1_000
+_SMALL_HEADERS: Final = 30
+"""Which headers of a dead letter stay when they are too large together: the last ones, which say why it is one."""
 
 _HEADER_BYTES: Final = 16
 """What the broker adds to a header's name and value, and more."""
@@ -65,6 +72,7 @@ class Writer:
         self._payloads = payloads
         self._avro = avro
         self._limit = int(max_record_bytes * SAFE_SHARE)
+        self._last_limit = int(max_record_bytes * LAST_SHARE)
 
     def decision(self, decision: Decision, partition: int, published: Published | None) -> list[Produced]:
         """The records of a decision's transitions and actions; its state is written by `state`.
@@ -115,8 +123,8 @@ class Writer:
         except RegistryUnavailableError as error:
             raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
 
-    def state(self, state: State, key: bytes, partition: int) -> tuple[Entry, Outgoing]:
-        """A state as memory holds it and as the state topic gets it.
+    def state(self, state: State, key: bytes, partition: int, *, last_resort: bool = False) -> tuple[Entry, Outgoing]:
+        """A state as memory holds it and as the state topic gets it. `last_resort`: it is to say that it is too large.
 
         Raises:
             RefusedRecordError: it is larger than the broker takes.
@@ -128,7 +136,7 @@ class Writer:
         due_ms = next_due_ms(state)
         headers = () if due_ms is None else ((envelope.DUE, b"%d" % due_ms),)
         record = Outgoing(self._topics.state, partition, key, value, headers)
-        self._checked(record, Refused.INPUT, None)
+        self._checked(record, Refused.INPUT, None, self._last_limit if last_resort else self._limit)
         return Entry(value, due_ms), record
 
     def tombstone(self, key: bytes, partition: int) -> Outgoing:
@@ -156,27 +164,38 @@ class Writer:
         return Produced(self._cut(letter), Refused.INPUT, None)
 
     def _cut(self, letter: Outgoing) -> Outgoing:
-        value = letter.value or b""
-        room = self._limit - len(letter.key) - _headers_size(letter) - _CUT_HEADER_BYTES
-        if len(value) <= room:
+        """As much of a letter as fits: what was large goes, the value first, and it is said how long it was."""
+        value, most = letter.value or b"", self._limit - _CUT_HEADER_BYTES
+        if len(letter.key) + len(value) + _headers_size(letter) <= most:
             return letter
-        headers = (
-            *letter.headers,
+        said = (
             (envelope.CUT_LENGTH, b"%d" % len(value)),
             (envelope.CUT_SHA256, sha256(value).hexdigest().encode()),
         )
-        return letter._replace(value=value[: max(room, 0)], headers=headers)
+        each = most // 4
+        key = letter.key[:each]
+        headers = letter.headers if _headers_size(letter) <= each else _small(letter.headers)
+        cut = letter._replace(key=key, headers=(*headers, *said))
+        return cut._replace(value=value[: most - len(key) - _headers_size(cut)])
 
-    def _checked(self, record: Outgoing, target: Refused, address: Address | None) -> Produced:
-        size = len(record.key) + len(record.value or b"")
-        if size * 2 > self._limit and size + _headers_size(record) > self._limit:
-            reason = f"a record of {size} bytes for {record.topic}; the brokers safely take {self._limit}"
+    def _checked(
+        self, record: Outgoing, target: Refused, address: Address | None, limit: int | None = None
+    ) -> Produced:
+        size, limit = len(record.key) + len(record.value or b""), limit or self._limit
+        if size * 2 > limit and size + _headers_size(record) > limit:
+            reason = f"a record of {size} bytes for {record.topic}; the brokers safely take {limit}"
             raise RefusedRecordError(Refusal(target=target, address=address, reason=reason))
         return Produced(record, target, address)
 
 
 def _headers_size(record: Outgoing) -> int:
     return sum(len(name) + len(value) + _HEADER_BYTES for name, value in record.headers)
+
+
+def _small(headers: Headers) -> Headers:
+    """Those of the headers that take little room, up to as many as a message of ours has."""
+    small = [(name, value) for name, value in headers if len(name) + len(value) <= _SMALL_HEADER_BYTES]
+    return small[-_SMALL_HEADERS:]
 
 
 def _target(action: Action) -> tuple[Refused, Address | None]:

@@ -125,12 +125,12 @@ class SimulatedLog:
     def subscribe(self, topics: Collection[str]) -> None:
         """Consume these topics, as a member of the group, from now on (in place of what was subscribed before)."""
         self._topics = frozenset(topics)
-        if self._member is not None and self._member in self._group.members:
-            self._member.topics = self._topics
-        else:
+        if self._member is None:
             self._member = Member(self._topics)
             self._group.members.append(self._member)
-        self._group.rebalance(self._cluster.partition_counts)
+        self._member.topics = self._topics
+        if self._member in self._group.members:  # else it was put out, and joins anew with the next poll
+            self._group.rebalance(self._cluster.partition_counts)
 
     def poll(self, timeout_s: float) -> Batch:
         """Give what is there; where nothing is, time passes, but never so much that something happens meanwhile."""

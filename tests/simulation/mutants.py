@@ -31,11 +31,12 @@ def no_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
     _unchecked(patch)
     fire = Orchestrator._fire
 
-    def without(self: Orchestrator, cycle: Cycle, partition: TopicPartition, *rest: Any) -> None:
+    def without(self: Orchestrator, cycle: Cycle, partition: TopicPartition, *rest: Any) -> bool:
         known = partition in cycle.offsets
-        fire(self, cycle, partition, *rest)
+        went_on = fire(self, cycle, partition, *rest)
         if not known:
             cycle.offsets.pop(partition, None)
+        return went_on
 
     def always(self: Orchestrator, cycle: Cycle) -> None:
         if cycle.offsets or cycle.staged:
@@ -57,11 +58,12 @@ def invalid_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
     _unchecked(patch)
     fire, commit = Orchestrator._fire, SimulatedLog.commit
 
-    def invalid(self: Orchestrator, cycle: Cycle, partition: TopicPartition, *rest: Any) -> None:
+    def invalid(self: Orchestrator, cycle: Cycle, partition: TopicPartition, *rest: Any) -> bool:
         known = partition in cycle.offsets
-        fire(self, cycle, partition, *rest)
+        went_on = fire(self, cycle, partition, *rest)
         if not known and partition in cycle.offsets:
             cycle.offsets[partition] = -1001
+        return went_on
 
     def keeps(self: SimulatedLog, work: Work) -> Outcome:
         before = dict(self._next)
@@ -195,10 +197,12 @@ def no_terminal_marker(patch: pytest.MonkeyPatch) -> None:
     """An ended saga leaves nothing behind, so a message that comes again starts it again."""
     states = Decider._states
 
-    def unmarked(self: Decider, state: Any, before: Any, held_by: Any, *rest: Any) -> list[tuple[bytes, Staged]]:
+    def unmarked(
+        self: Decider, state: Any, before: Any, held_by: Any, *rest: Any, **named: Any
+    ) -> list[tuple[bytes, Staged]]:
         if isinstance(state, Marker) and not isinstance(before, Marker):
-            return states(self, None, before, held_by, *rest)
-        return states(self, state, before, held_by, *rest)
+            return states(self, None, before, held_by, *rest, **named)
+        return states(self, state, before, held_by, *rest, **named)
 
     patch.setattr(Decider, "_states", unmarked)
 
