@@ -6,7 +6,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from sagakit.adapters.client_properties import ClientProperties
+from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.adapters.kafka_reader import KafkaReader
 from sagakit.adapters.kafka_records import error_of
@@ -66,6 +66,16 @@ def connect(settings: Settings, *, source: str = "/clients") -> Iterator[Client]
     )
     with Client(composer, sender) as client:
         yield client
+
+
+def require_broker(settings: Settings) -> None:
+    """Find out quickly whether there is a broker at all.
+
+    Raises:
+        LogUnavailableError: none answers.
+    """
+    with unreachable(settings):
+        make_admin(client_properties(settings).admin()).list_topics(timeout=CONNECT_TIMEOUT_S)
 
 
 @contextmanager

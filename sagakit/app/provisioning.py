@@ -6,7 +6,7 @@ from typing import Final
 
 from sagakit.adapters.kafka_publisher import KafkaPublisher
 from sagakit.adapters.topics import Difference, TopicAdmin, WantedTopic, plan
-from sagakit.app.connect import client_properties, connect_registry
+from sagakit.app.connect import client_properties, connect_registry, require_broker
 from sagakit.app.published import NAMESPACE_KEY, NamespaceRecord, publisher_id, read_catalogue
 from sagakit.app.settings import Settings
 from sagakit.contracts import registration
@@ -77,6 +77,7 @@ def apply(settings: Settings, wanted: Sequence[WantedTopic], *, at_ms: int) -> A
         NamespaceDiffersError: the namespace was made with another partition count.
         TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError: one of the servers does not answer.
     """
+    require_broker(settings)
     made, differences = TopicAdmin(client_properties(settings)).apply(wanted)
     registry = connect_registry(settings)
     register_own_schemas(registry)
@@ -95,6 +96,7 @@ def check(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Difference
     Raises:
         TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError: one of the servers does not answer.
     """
+    require_broker(settings)
     differences = TopicAdmin(client_properties(settings)).check(wanted)
     if any(one.topic == settings.topics.definitions and one.setting == "topic" for one in differences):
         return differences
@@ -122,6 +124,7 @@ def require(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Differen
         NamespaceDiffersError: the namespace is not set up, or was made with another partition count.
         TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError: one of the servers does not answer.
     """
+    require_broker(settings)
     differences = TopicAdmin(client_properties(settings)).require(wanted)
     known = read_catalogue(settings).namespace
     if known is None:

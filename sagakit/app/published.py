@@ -7,7 +7,7 @@ from typing import Any, Final
 from sagakit.adapters.kafka_offsets import Offsets
 from sagakit.adapters.kafka_publisher import KafkaPublisher
 from sagakit.adapters.topics import TopicAdmin
-from sagakit.app.connect import client_properties, connect_reader, connect_registry
+from sagakit.app.connect import client_properties, connect_reader, connect_registry, require_broker
 from sagakit.app.settings import Settings
 from sagakit.contracts.own import OwnRecords
 from sagakit.core.definition import Definition
@@ -126,6 +126,7 @@ class PublishedDefinitions:
             RefusedError: the broker refuses the records, or another publisher took over.
         """
         settings = self._settings
+        require_broker(settings)
         registry = connect_registry(settings)
         with KafkaPublisher(client_properties(settings), publisher_id(settings)) as publisher:
             catalogue = read_catalogue(settings)

@@ -1,5 +1,6 @@
 """What every command shares: the global options, the settings, and how things are printed."""
 
+import getpass
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -90,9 +91,9 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
 def user_name() -> str:
     """Who runs this, as the operating system says."""
     try:
-        return os.getlogin()
-    except OSError:  # no terminal: a container, a job
-        return os.environ.get("USER") or f"uid {os.getuid()}"
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for the user id: a container
+        return f"uid {os.getuid()}"
 
 
 def _property(text: str) -> tuple[str, str]:

@@ -67,16 +67,15 @@ def dev(
     home = directory or platformdirs.user_data_path("sagakit", appauthor=False) / "dev"
     options = options_of(context)
     log_quietly(options)
-    with _only_one(home), stopped_by_signals() as stop:
+    with _only_one(home):
         if reset:
             _reset(home)
         addresses = _addresses(home, kafka_port, registry_port, partitions)
         kafka = KafkaCluster(1, data_directory=home / "kafka", client_ports=[addresses.kafka_port])
         registry = RealRegistry(data_directory=home / "registry", port=addresses.registry_port)
-        with waiting("starting Kafka and the registry (the first time, their jars are fetched)"):
-            kafka.start()
         try:
-            with waiting("starting the registry"):
+            with waiting("starting Kafka and the registry (the first time, their jars are fetched)"):
+                kafka.start()
                 registry.start()
             settings = settings_of(
                 options,
@@ -88,8 +87,9 @@ def dev(
             wanted = wanted_topics(settings, named_services(service, service_app), topic or ())
             with waiting("making topics and registering sagakit's schemas"):
                 apply(settings, wanted, at_ms=time.time_ns() // 1_000_000)
-            _tell(settings, home, as_json)
-            _watch(kafka, registry, stop)
+            with stopped_by_signals() as stop:
+                _tell(settings, home, as_json)
+                _watch(kafka, registry, stop)
         finally:
             with waiting("stopping"):
                 registry.stop()

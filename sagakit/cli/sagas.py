@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -23,7 +24,7 @@ from sagakit.core.ids import is_saga_id
 from sagakit.core.state import Early, Marker, Saga
 from sagakit.core.values import Payload
 from sagakit.language.canonical import compile_bundle
-from sagakit.proving.story import duration, render
+from sagakit.proving.story import render
 
 SOURCE = "/sagakit/cli"
 """The `ce_source` of what the command line sends."""
@@ -375,7 +376,7 @@ def _print_saga(saga: Saga) -> None:
         parts = [saga.failure.step, saga.failure.kind.value, saga.failure.code, saga.failure.message]
         out.print(f"  turned back: {escape(' '.join(part for part in parts if part))}")
     if saga.deadline_at_ms is not None:
-        out.print(f"  deadline {duration(max(0, saga.deadline_at_ms - saga.at_ms))} after its last transition")
+        out.print(f"  deadline {datetime.fromtimestamp(saga.deadline_at_ms / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC")
     for address, step in saga.steps.items():
         attempt = step.undo_attempt if step.status.value.startswith("und") else step.attempt
         out.print(f"  {address}: {step.status.value}{f', attempt {attempt}' if attempt > 1 else ''}")

@@ -26,8 +26,8 @@ MASK: Final = "********"
 _CREDENTIALS_IN_URL: Final = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _ASSIGNED_SECRET: Final = re.compile(r"((?:password|secret|token)[\w.]*\s*[=:]\s*)([^\s,;\"']+)", re.IGNORECASE)
 
-# Each request as an INFO line: the registry client's HTTP library says more than anyone wants to read.
-_CHATTY: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio")
+# Each request, each start of a server: libraries that say at INFO more than anyone wants to read.
+_CHATTY: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn", "asyncio")
 
 
 def configure_logging(*, style: str, level: str, stream: TextIO | None = None) -> None:

@@ -11,6 +11,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from sagakit.app.connect import connect_registry
 from sagakit.app.doctor.findings import Finding, fail, ok, warn
 from sagakit.app.settings import Settings
+from sagakit.contracts.errors import SchemaError
 from sagakit.contracts.own import own_schemas
 from sagakit.ports.registry import (
     IncompatibleSchemaError,
@@ -27,10 +28,14 @@ def keeps_schemas(settings: Settings) -> Finding:
     check = "schema registry"
     if not settings.registry_url:
         return warn(check, "none is set, so none was asked", "Set SAGAKIT_REGISTRY_URL.")
-    subject = f"sagakit.doctor.{uuid4().hex[:10]}.Probe"
+    subject = f"sagakit.doctor.probe{uuid4().hex[:10]}.Probe"
     registry = connect_registry(settings)
     try:
         return _try(check, registry, subject)
+    except SchemaError as error:
+        return fail(
+            check, f"it does not take a simple schema: {error}", "Use a registry that speaks the Confluent API."
+        )
     except RegistryUnavailableError as error:
         return fail(
             check,
