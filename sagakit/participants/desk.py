@@ -34,6 +34,11 @@ class Desk:
         with self._changed:
             return self._worklist.room, self._worklist.to_pause(), self._worklist.awaits_delivery
 
+    def begin(self, job: Job) -> bool:
+        """See `Worklist.begin`."""
+        with self._changed:
+            return self._worklist.begin(job)
+
     def wanted(self, job: Job) -> bool:
         """See `Worklist.wanted`."""
         with self._changed:

@@ -158,9 +158,8 @@ class Workers:
         """Work on a record, then on those of the same key that waited behind it."""
         job: Job | None = first
         while job is not None:
-            if not self._desk.wanted(job):
-                job = self._desk.given_back(job)
-                continue
+            if not self._desk.begin(job):
+                return
             prepared = self._patiently(job, partial(self._exchange.prepare, job.item))
             if prepared is _GIVEN_UP:
                 job = self._desk.given_back(job)

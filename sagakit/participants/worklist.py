@@ -1,8 +1,9 @@
 """Which records are in work, in what order they may run, how far offsets may be committed. No threads, no Kafka.
 
-A record goes through three states. *Waiting*: an earlier record of the same key is still in its handler. *Running*: its
-handler runs. *Handled*: the handler has ended but the reply's delivery report is outstanding. Then it is finished, and
-offsets are committed only below the oldest record of the partition that is not.
+A record goes through these states. *Waiting*: an earlier record of the same key is still in its handler. *Running*: it
+may run, and once it has *begun*, its handler does. *Handled*: the handler has ended but the reply's delivery report
+is outstanding. Then it is finished, and offsets are committed only below the oldest record of the partition that is
+not.
 
 Each assignment of a partition has an *epoch*. What ends after its assignment has ended commits nothing: the partition
 may be another instance's by then, and a plain commit would move the group back.
@@ -28,6 +29,7 @@ class Ticket(Generic[Item]):
     epoch: int
     key: bytes | None
     item: Item
+    begun: bool = False
 
 
 class _Assignment(Generic[Item]):
@@ -147,22 +149,34 @@ class Worklist(Generic[Item]):
         self._running.discard(ticket)
         return self._next_of_lane(ticket)
 
+    def begin(self, ticket: Ticket[Item]) -> bool:
+        """A running record's handler is about to be called. False if it must not: the partition was withdrawn."""
+        if not self.wanted(ticket):
+            return False
+        ticket.begun = True
+        return True
+
     def wanted(self, ticket: Ticket[Item]) -> bool:
         """Whether `ticket` should be worked on: its assignment holds and was not withdrawn."""
         assignment = self._assignments.get(ticket.partition)
         return assignment is not None and assignment.epoch == ticket.epoch and not assignment.withdrawn
 
     def withdraw(self, partitions: Iterable[TopicPartition]) -> int:
-        """Take in no more of `partitions`, forget what waits; what runs goes on. Gives how many waited."""
+        """Take in no more of `partitions`, forget what has not begun. Gives how many were forgotten."""
         leaving = set(partitions)
         for partition in leaving & self._assignments.keys():
             self._assignments[partition].withdrawn = True
-        waiting = 0
+        forgotten = 0
         for (partition, _), lane in self._lanes.items():
             if partition in leaving:
-                waiting += len(lane)
+                forgotten += len(lane)
                 lane.clear()
-        return waiting
+        for ticket in [one for one in self._running if not one.begun and one.partition in leaving]:
+            self._running.discard(ticket)
+            forgotten += 1
+            if ticket.key is not None:
+                del self._lanes[ticket.partition, ticket.key]
+        return forgotten
 
     def drop(self, partitions: Iterable[TopicPartition]) -> None:
         """The assignment of `partitions` is over. Whatever still runs for it commits nothing from now on."""
@@ -176,7 +190,7 @@ class Worklist(Generic[Item]):
         self._paused -= gone
 
     def running(self, partitions: Collection[TopicPartition] | None = None) -> list[Ticket[Item]]:
-        """The records in their handlers (of `partitions`, or all), also those whose assignment is over."""
+        """The records that run (of `partitions`, or all), also those whose assignment is over."""
         return [ticket for ticket in self._running if partitions is None or ticket.partition in partitions]
 
     def undelivered(self, partitions: Collection[TopicPartition] | None = None) -> int:

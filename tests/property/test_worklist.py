@@ -25,6 +25,7 @@ class Owned:
 class WorklistMachine(RuleBasedStateMachine):
     """A consumer with up to three partitions, seen beside a plain book of what is owned and unfinished."""
 
+    dispatched: Bundle[Ticket[int]] = Bundle("dispatched")
     running: Bundle[Ticket[int]] = Bundle("running")
     handled: Bundle[Ticket[int]] = Bundle("handled")
 
@@ -38,15 +39,19 @@ class WorklistMachine(RuleBasedStateMachine):
         self.last_started: dict[tuple[TopicPartition, int, bytes], int] = {}
         self.committed: dict[TopicPartition, int] = {}
 
-    def start(self, ticket: Ticket[int]) -> Ticket[int]:
+    def start(self, ticket: Ticket[int]) -> bool:
+        owned = self.owned.get(ticket.partition)
+        wanted = owned is not None and not owned.withdrawn and ticket.epoch == self.epochs[ticket.partition]
+        assert self.work.begin(ticket) is wanted
+        if not wanted:
+            return False
         if ticket.key is not None:
             assert all((one.partition, one.key) != (ticket.partition, ticket.key) for one in self.in_handler)
             lane = (ticket.partition, ticket.epoch, ticket.key)
             assert self.last_started.get(lane, -1) < ticket.offset
             self.last_started[lane] = ticket.offset
-        assert ticket.epoch == self.epochs[ticket.partition]
         self.in_handler.append(ticket)
-        return ticket
+        return True
 
     @rule(partition=st.sampled_from(PARTITIONS), offset=st.integers(0, 50))
     def assign(self, partition: TopicPartition, offset: int) -> None:
@@ -59,7 +64,7 @@ class WorklistMachine(RuleBasedStateMachine):
         self.committed[partition] = offset
 
     @rule(
-        target=running,
+        target=dispatched,
         partition=st.sampled_from(PARTITIONS),
         gap=st.integers(0, 2),
         key=st.sampled_from(KEYS),
@@ -77,14 +82,18 @@ class WorklistMachine(RuleBasedStateMachine):
         owned.unfinished.add(offset)
         if ticket is None:
             return multiple()
-        return self.start(ticket)
+        return ticket
+
+    @rule(target=running, ticket=consumes(dispatched))
+    def begin(self, ticket: Ticket[int]) -> Ticket[int] | MultipleResults[Ticket[int]]:
+        return ticket if self.start(ticket) else multiple()
 
     @rule(target=handled, ticket=consumes(running))
     def handler_ends(self, ticket: Ticket[int]) -> Ticket[int]:
         self.in_handler.remove(ticket)
         following = self.work.handled(ticket)
         while following is not None:  # a follower runs and ends at once: its order is what matters here
-            self.start(following)
+            assert self.start(following)
             self.in_handler.remove(following)
             ended, following = following, self.work.handled(following)
             self.deliver(ended)
@@ -140,7 +149,8 @@ class WorklistMachine(RuleBasedStateMachine):
         assert self.work.room == max(0, 8 - depth)
         if depth >= 8:
             assert self.work.to_pause() == frozenset(self.owned)
-        assert sorted(map(id, self.work.running())) == sorted(map(id, self.in_handler))
+        begun = [ticket for ticket in self.work.running() if ticket.begun]
+        assert sorted(map(id, begun)) == sorted(map(id, self.in_handler))
 
 
 TestWorklist = WorklistMachine.TestCase

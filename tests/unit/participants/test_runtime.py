@@ -242,6 +242,22 @@ def test_a_stuck_handler_ends_the_process_and_its_record_is_not_committed(
         gate.open.set()
 
 
+def test_records_that_wait_for_a_thread_are_given_back_at_once(messages: MemoryMessages, with_: Formats) -> None:
+    gate = Gate()
+    with running(gated(gate), messages, with_, RuntimeSettings(threads=1, handover_s=3_600.0)) as started:
+        messages.assign(P0)
+        messages.assign(P1)
+        messages.arrive(command(1, 0, with_))
+        messages.until(lambda: gate.entered == [1])
+        messages.arrive(command(2, 0, with_, attempt=2, partition=1))
+        messages.until(lambda: not messages._records[P1])
+        messages.revoke(P1)
+        messages.until(lambda: started.runtime.assigned == {P0})  # though the only thread is busy
+        gate.open.set()
+        messages.until(lambda: messages.committed == {P0: 1})
+    assert gate.entered == [1]
+
+
 def test_a_stuck_async_handler_is_cancelled_which_is_no_failure(messages: MemoryMessages, with_: Formats) -> None:
     service = Service("payments")
     begun, cancelled = threading.Event(), threading.Event()

@@ -20,6 +20,7 @@ def admit(work: Worklist[str], partition: TopicPartition, offset: int, key: str 
 
 def started(ticket: Ticket[str] | None) -> Ticket[str]:
     assert ticket is not None
+    ticket.begun = True
     return ticket
 
 
@@ -82,7 +83,9 @@ def test_a_key_waits_for_its_handler_of_an_earlier_assignment() -> None:
     work.drop([P0])
     work.assign(P0, 0)
     assert admit(work, P0, 0, "saga") is None
-    assert started(work.given_back(old)).epoch != old.epoch
+    following = work.given_back(old)
+    assert following is not None
+    assert following.epoch != old.epoch
 
 
 def test_a_withdrawn_partition_forgets_what_waits_and_takes_in_nothing() -> None:
@@ -104,6 +107,19 @@ def test_a_record_is_wanted_until_its_partition_is_withdrawn() -> None:
     assert not work.wanted(ticket)
     work.assign(P0, 0)
     assert not work.wanted(ticket)
+
+
+def test_what_has_not_begun_is_forgotten_when_its_partition_is_withdrawn() -> None:
+    work = worklist()
+    ticket = admit(work, P0, 0, "saga")
+    assert ticket is not None
+    admit(work, P0, 1, "saga")
+    assert work.withdraw([P0]) == 2
+    assert (work.running(), work.begin(ticket)) == ([], False)
+    work.assign(P0, 0)
+    again = admit(work, P0, 0, "saga")
+    assert again is not None
+    assert work.begin(again)
 
 
 def test_a_record_given_back_is_committed_by_nobody() -> None:
