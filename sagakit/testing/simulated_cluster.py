@@ -252,7 +252,7 @@ class SimulatedCluster:
         self.logs = {
             TopicPartition(topic, number): PartitionLog() for topic, count in topics.items() for number in range(count)
         }
-        self._record_bytes_max = dict(record_bytes_max or {})
+        self.record_bytes_max = dict(record_bytes_max or {})
         self._groups: dict[str, Group] = {}
         self._epochs: defaultdict[str, int] = defaultdict(int)
         self._open: dict[str, Transaction] = {}
@@ -325,7 +325,7 @@ class SimulatedCluster:
         if outgoing.partition is not None and not 0 <= outgoing.partition < count:
             return f"{outgoing.topic} has {count} partitions, none numbered {outgoing.partition}"
         size = len(outgoing.key) + len(outgoing.value or b"") + sum(len(n) + len(v) for n, v in outgoing.headers)
-        limit = self._record_bytes_max.get(outgoing.topic, RECORD_BYTES_MAX)
+        limit = self.record_bytes_max.get(outgoing.topic, RECORD_BYTES_MAX)
         return f"a record of {size} bytes for {outgoing.topic}, which takes {limit}" if size > limit else None
 
     def produce(self, transaction: Transaction, outgoing: Outgoing) -> None:
