@@ -116,16 +116,24 @@ def check(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Difference
     )
 
 
-def require(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Difference, ...]:
+def require_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Difference, ...]:
     """The check at the start of every process; gives the differences that one can live with.
 
     Raises:
         TopicsDifferError: topics are missing or wrong.
-        NamespaceDiffersError: the namespace is not set up, or was made with another partition count.
-        TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError: one of the servers does not answer.
+        TopicsUnavailableError, LogUnavailableError: the broker does not answer.
     """
     require_broker(settings)
-    differences = TopicAdmin(client_properties(settings)).require(wanted)
+    return TopicAdmin(client_properties(settings)).require(wanted)
+
+
+def require_namespace(settings: Settings) -> None:
+    """The check of whoever places sagas in partitions.
+
+    Raises:
+        NamespaceDiffersError: the namespace is not set up, or was made with another partition count.
+        LogUnavailableError, RegistryUnavailableError: one of the servers does not answer.
+    """
     known = read_catalogue(settings).namespace
     if known is None:
         raise NamespaceDiffersError(
@@ -133,7 +141,6 @@ def require(settings: Settings, wanted: Sequence[WantedTopic]) -> tuple[Differen
         )
     if known.partitions != settings.partitions:
         raise NamespaceDiffersError(_differs(settings, known))
-    return differences
 
 
 def register_own_schemas(registry: SchemaRegistry) -> None:

@@ -103,18 +103,17 @@ def read_catalogue(settings: Settings) -> Catalogue:
 
 
 class PublishedDefinitions:
-    """The definitions topic as a `DefinitionStore`, on behalf of `by`."""
+    """The definitions topic as a `DefinitionStore`."""
 
-    def __init__(self, settings: Settings, *, by: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, settings: Settings, clock_ms: Callable[[], int]) -> None:
         self._settings = settings
-        self._by = by
         self._clock_ms = clock_ms
 
     def published(self) -> list[PublishedVersion]:
         """See `DefinitionStore.published`; errors as `read_catalogue`."""
         return [_version_of(known) for known in read_catalogue(self._settings).definitions.values()]
 
-    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+    def publish(self, bundles: Sequence[Bundle], by: str) -> list[Ruling]:
         """See `DefinitionStore.publish`.
 
         Another publisher at work is shut out first, so that what is ruled on is all there is. From the offsets at which
@@ -139,7 +138,7 @@ class PublishedDefinitions:
             if new and not any(isinstance(ruling, Refused) for ruling in rulings):
                 _require(settings, registry, new)
                 own, at_ms = OwnRecords(registry), self._clock_ms()
-                publisher.write([_record(settings, own, bundle, self._by, at_ms) for bundle in new])
+                publisher.write([_record(settings, own, bundle, by, at_ms) for bundle in new])
         return rulings
 
 

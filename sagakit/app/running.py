@@ -3,15 +3,14 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
 import structlog
 
-from sagakit.adapters.topics import TopicsUnavailableError, WantedTopic
-from sagakit.app.provisioning import require
+from sagakit.adapters.topics import Difference, TopicsUnavailableError
 from sagakit.app.settings import Settings
 from sagakit.ports.log import LogUnavailableError
 from sagakit.ports.registry import RegistryUnavailableError
@@ -86,26 +85,33 @@ def stopped_by_signals(deadline_s: float = STOP_DEADLINE_S) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def wait_for_servers(settings: Settings, wanted: Sequence[WantedTopic], stop: Stop) -> bool:
-    """Wait until Kafka and the registry answer, then check the topics; False if a stop was asked for meanwhile.
+def wait_for_servers(settings: Settings, stop: Stop, check: Callable[[], tuple[Difference, ...]]) -> bool:
+    """Wait until `check` finds Kafka and the registry; False if a stop was asked for meanwhile.
+
+    `check` gives the differences that one can live with.
 
     Raises:
-        TopicsDifferError: topics are missing or wrong.
-        NamespaceDiffersError: the namespace is not set up, or has another partition count.
-        LogUnavailableError: fatal; the broker refuses this process.
+        Exception: what `check` raises, unless it means that a server does not answer.
     """
     pause_s = _FIRST_PAUSE_S
     while not stop():
         try:
-            for one in require(settings, wanted):
-                _log.warning("a topic is not as it should be", difference=str(one))
+            differences = check()
         except (TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError) as error:
             if isinstance(error, LogUnavailableError) and error.fatal:
                 raise
-            _log.warning("waiting for Kafka and the registry", reason=str(error), next_try_s=pause_s)
+            _log.warning(
+                "waiting for Kafka and the registry",
+                bootstrap=settings.bootstrap,
+                registry_url=settings.registry_url,
+                reason=str(error),
+                next_try_s=pause_s,
+            )
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, _PAUSE_MAX_S)
         else:
+            for one in differences:
+                _log.warning("a topic is not as it should be", difference=str(one))
             return True
     return False
 

@@ -62,8 +62,9 @@ def load_service(path: str) -> Service:
 def topics_of(settings: Settings, service: Service) -> tuple[WantedTopic, ...]:
     """The topics that a service process uses, and therefore checks at its start."""
     own = ServiceTopics(name=service.name, event_topics=service.event_topics)
-    used = {settings.topics.commands(service.name), settings.topics.inbox} if service.commands else set()
-    used |= {settings.topics.service_topic(f"{service.name}.commands.dlq")} if service.commands else set()
+    used: set[str] = set()
+    if service.commands:
+        used |= _full(settings, (f"{service.name}.commands", f"{service.name}.commands.dlq"))
     for topic in service.event_topics:
         used |= _full(settings, (topic, f"{topic}.{service.name}.dlq"))
     return tuple(topic for topic in wanted_topics(settings, [own]) if topic.name in used)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sagakit.cli import exits
-from sagakit.cli.context import Json, err, out, print_json
+from sagakit.cli.context import Json, err, out, print_json, user_name
 from sagakit.contracts.errors import SchemaError
 from sagakit.contracts.schemas import load_folder
 from sagakit.language.canonical import bundle
@@ -24,7 +24,12 @@ SchemaFolder = Annotated[
         "--schemas", help="The folder of the Avro schemas (.avsc), searched with all below it.", show_default=True
     ),
 ]
-Files = Annotated[list[Path], typer.Argument(help="Definition files (YAML).", show_default=False)]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Definition files, or folders: of those every .yaml and .yml file, with all below.", show_default=False
+    ),
+]
 OpenStore = Callable[[typer.Context], DefinitionStore]
 """How the commands reach what is published: with the global options of the running command."""
 
@@ -48,6 +53,7 @@ def lint(files: Files, schemas: SchemaFolder = Path("schemas"), as_json: Json = 
 
     Exit code 0: nothing worse than warnings. 1: errors were found. 2: a file or the schemas could not be read.
     """
+    files = _expanded(files)
     linted = _lint(files, _schemas(schemas))
     findings = [finding for one in linted for finding in one.findings]
     if as_json:
@@ -64,7 +70,14 @@ class _Commands:
         self._open_store = open_store
 
     def publish(
-        self, context: typer.Context, files: Files, schemas: SchemaFolder = Path("schemas"), as_json: Json = False
+        self,
+        context: typer.Context,
+        files: Files,
+        schemas: SchemaFolder = Path("schemas"),
+        by: Annotated[
+            str | None, typer.Option(help="Who publishes; by default the user of the operating system.")
+        ] = None,
+        as_json: Json = False,
     ) -> None:
         """Check definitions and publish them, all or none. A version that is published never changes.
 
@@ -72,6 +85,7 @@ class _Commands:
         3: Kafka or the registry does not answer. 4: a published version would change, or a topic or a schema is
         missing.
         """
+        files = _expanded(files)
         known_schemas = _schemas(schemas)
         linted = _lint(files, known_schemas)
         if not all(one.ok for one in linted):
@@ -82,7 +96,7 @@ class _Commands:
             for one, file in zip(linted, files, strict=True)
             if one.document is not None
         ]
-        rulings = self._open_store(context).publish(bundles)
+        rulings = self._open_store(context).publish(bundles, by or user_name())
         if as_json:
             print_json([_ruling_as_json(ruling, rulings) for ruling in rulings])
         else:
@@ -130,6 +144,17 @@ def _schemas(folder: Path) -> Mapping[str, str]:
         return load_folder(folder)
     except (SchemaError, OSError) as error:
         raise exits.CommandError(f"the schemas cannot be read: {error}", exits.WRONG) from error
+
+
+def _expanded(paths: list[Path]) -> list[Path]:
+    """The files, with those of folders in their place."""
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(one for one in path.rglob("*") if one.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+        if not found:
+            raise exits.CommandError(f"the folder {path} has no definition (.yaml, .yml) in it or below", exits.WRONG)
+        files += found
+    return files
 
 
 def _lint(files: list[Path], schemas: Mapping[str, str]) -> list[Linted]:

@@ -1,5 +1,6 @@
 """`sagakit doctor`: does this broker keep the promises that sagakit stands on, and who needs which rights?"""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -10,9 +11,11 @@ from rich.table import Table
 from sagakit.app.doctor.acls import Principals, acls
 from sagakit.app.doctor.examine import examine
 from sagakit.app.doctor.findings import Finding, Verdict
+from sagakit.app.provisioning import ServiceTopics
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
 from sagakit.cli.context import Json, one_shot, print_json, waiting
+from sagakit.cli.topics import named_services
 
 _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
@@ -23,7 +26,10 @@ def doctor(
         bool, typer.Option("--acls", help="Print the least rights that everyone needs, as kafka-acls commands.")
     ] = False,
     service: Annotated[
-        list[str] | None, typer.Option("--service", help="With --acls: a service of the namespace. Repeatable.")
+        list[str] | None, typer.Option("--service", help="With --acls: a service, by its name. Repeatable.")
+    ] = None,
+    service_app: Annotated[
+        list[str] | None, typer.Option("--app", help="With --acls: a service, as module:app. Repeatable.")
     ] = None,
     trigger: Annotated[
         list[str] | None,
@@ -39,11 +45,11 @@ def doctor(
     Exit code 0: all promises are kept (there may be warnings). 1: one is not. 3: the broker does not answer.
     """
     if only_acls:
-        return _print_acls(one_shot(context), service or (), trigger or (), as_json)
+        return _print_acls(one_shot(context), named_services(service, service_app), trigger or [], as_json)
     settings = one_shot(context, "bootstrap")
     findings: list[Finding] = []
-    with waiting("asking the broker") as asking:
-        for finding in examine(settings):
+    with waiting("asking the broker") as asking, closing(examine(settings)) as examination:
+        for finding in examination:
             findings.append(finding)
             asking(f"asking the broker: {finding.check} done")
     if as_json:
@@ -84,9 +90,7 @@ def _print(findings: list[Finding]) -> None:
         console.print("[green]every promise is kept[/]")
 
 
-def _print_acls(
-    settings: Settings, services: list[str] | tuple[str, ...], triggers: list[str] | tuple[str, ...], as_json: bool
-) -> None:
+def _print_acls(settings: Settings, services: list[ServiceTopics], triggers: list[str], as_json: bool) -> None:
     found = acls(settings.topics, Principals(), services=services, triggers=triggers)
     if as_json:
         return print_json([one.as_dict() for one in found])

@@ -174,3 +174,7 @@ def _say(message: str, code: int) -> int:
 
 if __name__ == "__main__":
     main()
+
+
+if __name__ == "__main__":
+    main()

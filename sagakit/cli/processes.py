@@ -6,9 +6,10 @@ from typing import Annotated
 import structlog
 import typer
 
+from sagakit.adapters.topics import Difference
 from sagakit.app.health import Report, health_endpoint, orchestrator_report
 from sagakit.app.orchestrator import run_orchestrator
-from sagakit.app.provisioning import wanted_topics
+from sagakit.app.provisioning import require_namespace, require_topics, wanted_topics
 from sagakit.app.running import stopped_by_signals, wait_for_servers
 from sagakit.app.service import load_service, run_service, topics_of
 from sagakit.app.settings import Settings
@@ -33,7 +34,7 @@ def orchestrator(context: typer.Context, instance: Instance = None, health_port:
     settings = _settings(context, instance, health_port)
     health = _Health()
     with stopped_by_signals() as stop, health_endpoint(settings, health):
-        if wait_for_servers(settings, wanted_topics(settings), stop):
+        if wait_for_servers(settings, stop, lambda: _namespace(settings)):
             _log.info("the orchestrator starts", namespace=settings.namespace, instance=settings.instance)
             run_orchestrator(settings, stop, lambda running: health.become(lambda: orchestrator_report(running)))
     _log.info("the orchestrator has stopped")
@@ -55,10 +56,17 @@ def service(
     loaded = load_service(app)
     health = _Health()
     with stopped_by_signals() as stop, health_endpoint(settings, health):
-        if wait_for_servers(settings, topics_of(settings, loaded), stop):
+        topics = topics_of(settings, loaded)
+        if wait_for_servers(settings, stop, lambda: require_topics(settings, topics)):
             _log.info("the service starts", service=loaded.name, instance=settings.instance)
             run_service(settings, loaded, stop, health.become, threads=threads)
     _log.info("the service has stopped", service=loaded.name)
+
+
+def _namespace(settings: Settings) -> tuple[Difference, ...]:
+    differences = require_topics(settings, wanted_topics(settings))
+    require_namespace(settings)
+    return differences
 
 
 class _Health:

@@ -5,14 +5,14 @@ import time
 import typer
 
 from sagakit.app.published import PublishedDefinitions
-from sagakit.cli.context import one_shot, user_name
+from sagakit.cli.context import one_shot
 from sagakit.cli.definitions import definitions_app
 
 
 def open_store(context: typer.Context) -> PublishedDefinitions:
     """What is published, with the settings of the running command."""
     settings = one_shot(context, "bootstrap", "registry_url")
-    return PublishedDefinitions(settings, by=user_name(), clock_ms=lambda: time.time_ns() // 1_000_000)
+    return PublishedDefinitions(settings, lambda: time.time_ns() // 1_000_000)
 
 
 app = definitions_app(open_store)

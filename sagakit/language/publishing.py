@@ -57,10 +57,10 @@ class DefinitionStore(Protocol):
         """Every published version, read to the end."""
         ...
 
-    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+    def publish(self, bundles: Sequence[Bundle], by: str) -> list[Ruling]:
         """Rule on the bundles together, and write those that are new: all of them, or none if one is refused.
 
-        When this returns, whatever starts afterwards sees them.
+        `by` is who publishes. When this returns, whatever starts afterwards sees them.
         """
         ...
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from sagakit.app.provisioning import ServiceTopics
 from sagakit.contracts.topics import Topics
 
 _LITERAL: Final = "literal"
@@ -69,7 +70,7 @@ def acls(
     topics: Topics,
     principals: Principals,
     *,
-    services: Collection[str] = (),
+    services: Collection[ServiceTopics] = (),
     triggers: Collection[str] = (),
 ) -> tuple[Acl, ...]:
     """The rights of a namespace: its orchestrator, its services, clients that start sagas, and operators.
@@ -77,15 +78,15 @@ def acls(
     `triggers` are the topics (without the prefix) whose events start sagas, and to which end events go.
     """
     return (
-        *_orchestrator(topics, principals.orchestrator, sorted(set(services)), sorted(set(triggers))),
-        *(acl for service in sorted(set(services)) for acl in _service(topics, principals.service, service)),
+        *_orchestrator(topics, principals.orchestrator, services, sorted(set(triggers))),
+        *(acl for service in services for acl in _service(topics, principals.service, service)),
         *_client(topics, principals.client, sorted(set(triggers))),
         *_operator(topics, principals.operator),
     )
 
 
 def _orchestrator(
-    topics: Topics, principal: str, services: Collection[str], triggers: Collection[str]
+    topics: Topics, principal: str, services: Collection[ServiceTopics], triggers: Collection[str]
 ) -> Iterator[Acl]:
     def allow(resource: str, name: str, why: str, *operations: str, pattern: str = _LITERAL) -> Acl:
         return Acl(
@@ -112,29 +113,34 @@ def _orchestrator(
     yield allow("topic", topics.dead_letters, "writes what it can never read", "Write", "DescribeConfigs")
     yield allow("topic", topics.results, "tells those who asked", "Write", "DescribeConfigs")
     for service in services:
-        yield allow("topic", topics.commands(service), f"commands {service}", "Write")
+        yield allow("topic", topics.commands(service.name), f"commands {service.name}", "Write")
     for trigger in triggers:
         yield allow("topic", topics.service_topic(trigger), "starts sagas; end events", "Read", "Write")
 
 
-def _service(topics: Topics, template: str, service: str) -> Iterator[Acl]:
-    def allow(resource: str, name: str, why: str, *operations: str, pattern: str = _LITERAL) -> Acl:
+def _service(topics: Topics, template: str, service: ServiceTopics) -> Iterator[Acl]:
+    name = service.name
+
+    def allow(resource: str, resource_name: str, why: str, *operations: str) -> Acl:
         return Acl(
-            principal=template.format(service=service),
-            role=f"the instances of the service {service}",
+            principal=template.format(service=name),
+            role=f"the instances of the service {name}",
             operations=operations,
             resource=resource,
-            name=name,
-            pattern=pattern,
+            name=resource_name,
             why=why,
         )
 
-    commands = topics.commands(service)
-    yield allow("group", topics.service_group(service), "consumes as a group", "Read")
+    commands = topics.commands(name)
+    yield allow("group", topics.service_group(name), "consumes as a group", "Read")
     yield allow("topic", commands, "handles and purges commands", "Read", "Delete", "DescribeConfigs")
     yield allow("topic", f"{commands}.dlq", "writes what it can never read", "Write", "DescribeConfigs")
     yield allow("topic", topics.inbox, "replies", "Write")
-    yield allow("topic", topics.events(service), "publishes its events", "Write", "DescribeConfigs")
+    yield allow("topic", topics.events(name), "publishes its events", "Write", "DescribeConfigs")
+    for topic in service.event_topics:
+        full = topics.service_topic(topic)
+        yield allow("topic", full, "handles events", "Read", "DescribeConfigs")
+        yield allow("topic", f"{full}.{name}.dlq", "writes events that it gave up", "Write", "DescribeConfigs")
 
 
 def _client(topics: Topics, principal: str, triggers: Collection[str]) -> Iterator[Acl]:

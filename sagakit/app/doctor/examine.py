@@ -1,6 +1,6 @@
 """All checks of the doctor, in the order in which their answers matter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -35,27 +35,32 @@ REGISTRY_CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (registry.ke
 _AT_ONCE: Final = 4
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Generator[Finding]:
     """Run all checks, and give each finding in order as soon as it is there.
 
     Raises:
         LogUnavailableError: the broker does not answer at all.
         ClientPropertyError: a client property is refused.
     """
-    with Probe(settings, client_properties(settings)) as probe, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with Probe(settings, client_properties(settings)) as probe:
         with unreachable(settings):
             brokers = probe.admin.list_topics(timeout=CONNECT_TIMEOUT_S).brokers
         yield ok("reachable", f"{len(brokers)} broker{'s' * (len(brokers) > 1)} at {settings.bootstrap}")
-        # Begun before the others, given in their place.
-        running: dict[str, Future[Finding]] = {
-            name: pool.submit(_run, name, probe)
-            for name in sorted(CHECKS, key=lambda name: name != "ends hanging transactions")
-        }
-        asked = [pool.submit(check, settings) for check in REGISTRY_CHECKS]
-        for name in CHECKS:
-            yield running[name].result()
-        for future in asked:
-            yield future.result()
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            # The slowest is begun first; each is given in its place.
+            running: dict[str, Future[Finding]] = {
+                name: pool.submit(_run, name, probe)
+                for name in sorted(CHECKS, key=lambda name: name != "ends hanging transactions")
+            }
+            asked = [pool.submit(check, settings) for check in REGISTRY_CHECKS]
+            for name in CHECKS:
+                yield running[name].result()
+            for future in asked:
+                yield future.result()
+        finally:
+            # Also after Ctrl-C: what runs is awaited, so that what it made can be removed.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _run(name: str, probe: Probe) -> Finding:

@@ -27,7 +27,7 @@ class MemoryStore:
     def published(self) -> list[PublishedVersion]:
         return list(self.versions)
 
-    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+    def publish(self, bundles: Sequence[Bundle], by: str) -> list[Ruling]:
         rulings = rule_all(self.versions, bundles)
         if not any(isinstance(ruling, Refused) for ruling in rulings):
             self.versions += [
@@ -50,7 +50,7 @@ class AwayStore:
     def published(self) -> list[PublishedVersion]:
         raise RegistryUnavailableError("no registry answers")
 
-    def publish(self, bundles: Sequence[Bundle]) -> list[Ruling]:
+    def publish(self, bundles: Sequence[Bundle], by: str) -> list[Ruling]:
         raise RegistryUnavailableError("no registry answers")
 
 
