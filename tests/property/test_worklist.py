@@ -80,7 +80,8 @@ class WorklistMachine(RuleBasedStateMachine):
             return multiple()
         owned.next_offset = offset + 1
         owned.unfinished.add(offset)
-        if ticket is None:
+        if ticket is None:  # something must be there whose end lets it run
+            assert any((one.partition, one.key) == (partition, key) for one in self.work.running())
             return multiple()
         return ticket
 
