@@ -1,6 +1,7 @@
 """Records of the definitions topic, read and compiled."""
 
-from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.avro_types import parse_record
+from sagakit.contracts.errors import SchemaError, UndecodableError
 from sagakit.contracts.own import OwnRecords
 from sagakit.language.canonical import compile_bundle
 from sagakit.language.compile import InvalidDefinitionError
@@ -29,8 +30,10 @@ def decoder(own: OwnRecords) -> DecodeDefinition:
         if found.name != "PublishedDefinition":
             return Unusable(key=key, reason=f"it is a sagakit.{found.name}, not a definition")
         try:
+            for text in fields["schemas"].values():
+                parse_record(text)
             definition = compile_bundle(fields["canonical"], fields["schemas"])
-        except InvalidDefinitionError as error:
+        except (SchemaError, InvalidDefinitionError) as error:
             return Unusable(key=key, reason=str(error))
         triggers_from = {TopicPartition(o["topic"], o["partition"]): o["offset"] for o in fields["first_offsets"]}
         return Published(definition=definition, schemas=fields["schemas"], triggers_from=triggers_from)

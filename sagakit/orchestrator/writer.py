@@ -79,7 +79,7 @@ class Writer:
 
         Raises:
             RefusedRecordError: one of them cannot be sent; it says which.
-            PartitionBlockedError: a schema is not registered, or the registry has to be asked and does not answer.
+            PartitionBlockedError: the registry has to be asked and does not answer.
         """
         backlog = self._topics.backlog
         produced = []
@@ -107,19 +107,13 @@ class Writer:
                 record = messages.encode_event(action, schema, self._avro, self._topics, at_ms)
             else:
                 record = messages.encode_result(action, self._own, self._topics, at_ms)
-        except UnencodableError as error:
+        except (UnencodableError, UnknownSchemaError, SchemaError) as error:
             raise RefusedRecordError(Refusal(target=target, address=address, reason=str(error))) from error
         return self._checked(record, target, address)
 
     def _schema(self, published: Published, name: str) -> CompiledSchema:
         try:
             return self._avro.compile_schema(published.schemas[name])
-        except UnknownSchemaError as error:
-            raise PartitionBlockedError(
-                f"the schema of {name} is not registered: {error}; run `sagakit schemas register`", transient=False
-            ) from error
-        except SchemaError as error:
-            raise PartitionBlockedError(f"the schema of {name} cannot be used: {error}", transient=False) from error
         except RegistryUnavailableError as error:
             raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
 

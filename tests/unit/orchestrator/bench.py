@@ -83,7 +83,7 @@ class Bench:
         )
 
     def cycles(self, count: int = 12) -> None:
-        """Go round so often: enough for everything that is there, if nothing is in its way. Each takes 11 ms or less."""
+        """Go round so often: enough for everything that is there, if nothing is in its way. Each takes some 11 ms."""
         for _ in range(count):
             self.orchestrator.cycle()
 

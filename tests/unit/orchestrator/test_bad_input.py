@@ -215,6 +215,21 @@ def test_a_command_that_cannot_be_encoded_parks_its_saga_alone() -> None:
     good_after(bench)
 
 
+def test_a_command_whose_schema_is_not_registered_parks_its_saga_alone() -> None:
+    """Standing still would stop every other definition's sagas too. `retry` sends it once the schema is registered."""
+    bench = Bench(("visit", 1))
+    bundle, other = shop.published("order", 1), shop.SCHEMAS["sim.Do"].replace('"sim"', '"sim", "doc": "new"')
+    bench.publish("order", 1, schemas=dict(bundle.schemas) | {"sim.Do": other})
+    saga_id = bench.start()
+    bench.cycles()
+    assert bench.kinds(saga_id) == ["SagaStarted", "SendFailed", "SagaParked"]
+    good_after(bench)
+    bench.registry.extra[other] = bench.registry.schema_id("sim.Do", shop.SCHEMAS["sim.Do"])
+    bench.control(saga_id, Verb.RETRY)
+    bench.run_to_end()
+    assert bench.kinds(saga_id)[-1] == "SagaCompleted"
+
+
 def test_a_record_that_the_broker_refuses_parks_its_saga_and_the_others_go_on() -> None:
     """The orchestrator is told of a larger limit than one topic has: it learns of it only by the abort."""
     bench = Bench(limits={"stock.commands": 1_000})

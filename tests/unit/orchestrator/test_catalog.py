@@ -1,0 +1,186 @@
+"""Which version runs, what starts it, and what a record that cannot be used does not do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from sagakit.orchestrator.blocked import PartitionBlockedError
+from sagakit.orchestrator.catalog import Catalog, Namespace
+from sagakit.orchestrator.published import decoder
+from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
+from tests.simulation import shop
+from tests.unit.orchestrator.bench import Bench
+
+
+class Topic:
+    """The definitions topic."""
+
+    def __init__(self) -> None:
+        self.new: list[Record] = []
+        self.available = True
+
+    def read_new(self) -> Sequence[Record]:
+        if not self.available:
+            raise LogUnavailableError("not now")
+        records, self.new = self.new, []
+        return records
+
+
+def record(value: bytes | None) -> Record:
+    return Record("definitions", 0, 0, 0, b"k", value, ())
+
+
+def definition(name: str, version: int, first: int | None = None, **fields: object) -> Record:
+    bundle = shop.published(name, version)
+    offsets = [] if first is None else [{"topic": shop.ORDERS, "partition": 0, "offset": first}]
+    own = {
+        "name": name,
+        "version": version,
+        "canonical": bundle.canonical,
+        "hash": bundle.hash,
+        "source": bundle.source,
+        "schemas": dict(bundle.schemas),
+        "first_offsets": offsets,
+        "published_at_ms": 0,
+        "published_by": None,
+    }
+    return record(shop.own_records().encode("PublishedDefinition", own | fields))
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+@pytest.fixture
+def catalog(topic: Topic) -> Catalog:
+    return Catalog(topic, decoder(shop.own_records()), lambda name: name)
+
+
+def started(catalog: Catalog, offset: int, partition: int = 0) -> set[tuple[str, int]]:
+    found = catalog.triggered(TopicPartition(shop.ORDERS, partition), offset)
+    return {(one.definition.name, one.definition.version) for one in found}
+
+
+def test_a_new_saga_runs_the_newest_version_and_a_live_one_its_own(topic: Topic, catalog: Catalog) -> None:
+    topic.new = [definition("order", 2), definition("order", 1)]
+    assert catalog.refresh()
+    latest = catalog.latest("order")
+    assert latest is not None
+    assert latest.definition.version == 2
+    assert catalog.version("order", 1).definition.version == 1
+    assert catalog.latest("nobody") is None
+    assert not catalog.refresh()
+
+
+def test_a_start_runs_the_newest_version_that_starts_with_its_record(topic: Topic, catalog: Catalog) -> None:
+    other = json.loads(shop.published("order", 2).canonical) | {"start": "sim.Hint", "key": "start.text"}
+    topic.new = [definition("order", 1), definition("order", 2, canonical=json.dumps(other), schemas=shop.SCHEMAS)]
+    catalog.refresh()
+    by_placed, by_hint = catalog.latest("order", "sim.Placed"), catalog.latest("order", "sim.Hint")
+    assert by_placed is not None
+    assert by_hint is not None
+    assert (by_placed.definition.version, by_hint.definition.version) == (1, 2)
+    assert catalog.latest("order", "sim.Ended") is None
+
+
+def test_an_event_starts_each_definition_by_the_newest_version_that_is_valid_for_it(
+    topic: Topic, catalog: Catalog
+) -> None:
+    topic.new = [definition("order", 1, 5), definition("order", 2, 8), definition("audit", 1, 7)]
+    catalog.refresh()
+    assert started(catalog, 4) == set()
+    assert started(catalog, 6) == {("order", 1)}
+    assert started(catalog, 7) == {("order", 1), ("audit", 1)}
+    assert started(catalog, 8) == {("order", 2), ("audit", 1)}
+    assert catalog.first_trigger_offset(TopicPartition(shop.ORDERS, 0)) == 5
+    assert catalog.trigger_topics() == {shop.ORDERS}
+
+
+def test_a_partition_that_came_after_the_publication_is_valid_from_its_start(topic: Topic, catalog: Catalog) -> None:
+    topic.new = [definition("order", 1, 5)]
+    catalog.refresh()
+    assert started(catalog, 0, partition=3) == {("order", 1)}
+    assert catalog.first_trigger_offset(TopicPartition(shop.ORDERS, 3)) == 0
+
+
+def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
+    fields = {"namespace": "sim", "partitions": 4, "engine_level": 1, "created_at_ms": 0}
+    topic.new = [record(shop.own_records().encode("NamespaceRecord", fields))]
+    catalog.refresh()
+    assert catalog.namespace == Namespace(partitions=4, engine_level=1)
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        record(b"no frame"),
+        record(b"\x00\x00\x00\xff\xff"),
+        record(None),
+        record(shop.own_records().encode("Expired", {})),
+        definition("order", 2, canonical="no JSON"),
+        definition("order", 2, canonical="[]"),
+        definition("order", 2, canonical="{}"),
+        definition("order", 2, schemas={}),
+        definition("order", 2, schemas=dict.fromkeys(shop.SCHEMAS, "no schema")),
+        definition("order", 2, schemas=dict.fromkeys(shop.SCHEMAS, '"string"')),
+        definition("order", 2, canonical=shop.published("order", 1).canonical.replace("start.order_id", "start.(")),
+        definition("order", 2, canonical=shop.published("order", 1).canonical.replace('"reserve"', '"Reserve!"')),
+    ],
+    ids=range(12),
+)
+def test_a_record_that_cannot_be_used_hides_no_other(topic: Topic, catalog: Catalog, unusable: Record) -> None:
+    topic.new = [definition("order", 1), unusable, definition("audit", 1)]
+    catalog.refresh()
+    latest = catalog.latest("order")
+    assert latest is not None
+    assert latest.definition.version == 1
+    assert catalog.latest("audit") is not None
+
+
+def test_a_definition_that_could_not_be_read_for_want_of_the_registry_is_read_later(topic: Topic) -> None:
+    waiting = True
+
+    def decode(one: Record) -> Namespace:
+        if waiting and one.value == b"second":
+            raise PartitionBlockedError("the registry does not answer", transient=True)
+        taken.append(one.value)
+        return Namespace(partitions=1, engine_level=1)
+
+    taken: list[bytes | None] = []
+    catalog = Catalog(topic, decode, lambda name: name)
+    topic.new = [record(b"first"), record(b"second"), record(b"third")]
+    with pytest.raises(PartitionBlockedError):
+        catalog.refresh()
+    topic.new = [record(b"fourth")]
+    waiting = False
+    assert catalog.refresh()
+    assert taken == [b"first", b"second", b"third", b"fourth"]
+
+
+def test_a_topic_that_cannot_be_read_to_its_end_blocks_what_depends_on_it(topic: Topic, catalog: Catalog) -> None:
+    topic.available = False
+    with pytest.raises(PartitionBlockedError) as raised:
+        catalog.refresh()
+    assert raised.value.transient
+
+
+def test_a_version_that_is_asked_for_is_looked_for_before_it_is_missed(topic: Topic, catalog: Catalog) -> None:
+    topic.new = [definition("order", 2)]
+    assert catalog.version("order", 2).definition.version == 2
+    with pytest.raises(PartitionBlockedError, match="publish it again") as raised:
+        catalog.version("order", 1)
+    assert not raised.value.transient
+
+
+def test_what_was_published_before_an_event_was_is_known_when_it_is_decided() -> None:
+    """No waiting time: the definitions are read to their end after the poll that brought the event."""
+    bench = Bench(("order", 1))
+    bench.cycles()
+    bench.publish("audit", 1, valid_from=0)
+    bench.place()
+    bench.cycles(3)
+    assert bench.kinds(bench.saga(definition="audit"))[:1] == ["SagaStarted"]

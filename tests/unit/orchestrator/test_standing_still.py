@@ -1,0 +1,318 @@
+"""When a partition stands still, how loudly, for how long; and the clock that timers go by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from sagakit.contracts.payload import PlainPayloadCodec
+from sagakit.contracts.snapshots import encode_state
+from sagakit.core.state import Early, Saga
+from sagakit.core.turn import ENGINE_LEVEL
+from sagakit.ports.log import Aborted, Outgoing, TopicPartition, Unknown, Work
+from sagakit.testing.simulated_log import SimulatedLog
+from tests.simulation import shop
+from tests.unit.orchestrator.bench import Bench
+
+INBOX = "sim.saga.inbox[0]"
+
+
+def later(bench: Bench, seconds: int, each_ms: int = 200) -> None:
+    """Let so much time pass, with cycles in between."""
+    for _ in range(seconds * 1000 // each_ms):
+        bench.cluster.pass_time(each_ms)
+        bench.cycles(1)
+
+
+# The registry, the brokers, the definitions --------------------------------------------------------------------------
+
+
+def test_a_registry_that_is_away_is_waited_for_and_nothing_is_dead_lettered(bench: Bench) -> None:
+    bench.cycles()
+    bench.registry.available = False
+    saga_id = bench.start()
+    later(bench, 3)
+    assert "registry" in bench.blocked[INBOX]
+    assert not bench.orchestrator.health().ready
+    assert bench.committed() is None
+    bench.registry.available = True
+    later(bench, 5)
+    assert bench.blocked == {}
+    assert bench.orchestrator.health().ready
+    assert bench.kinds(saga_id)[:1] == ["SagaStarted"]
+    assert bench.dead_letters() == []
+
+
+def test_no_later_record_overtakes_the_one_that_waits(bench: Bench) -> None:
+    """A partition that stands still keeps its order, and what came before in the same cycle is done."""
+    bench.cycles()
+    first = bench.start("first", "visit")
+    bench.cycles()
+    (command,) = bench.commands()
+    bench.registry.available = False
+    bench.put(Outgoing(bench.topics.inbox, 0, b"k", b"no frame", ()))
+    bench.reply(command)
+    bench.signal(first)
+    later(bench, 2)
+    assert bench.kinds(first) == ["SagaStarted", "StepScheduled"]
+    assert bench.committed() == 2
+    assert len(bench.dead_letters()) == 1
+    bench.registry.available = True
+    later(bench, 4)
+    kinds = bench.kinds(first)
+    assert kinds.index("StepSucceeded") < kinds.index("SignalKept")
+
+
+def test_brokers_that_are_away_are_waited_for(bench: Bench) -> None:
+    saga_id = bench.start()
+    bench.cycles(3)
+    bench.cluster.available = False
+    later(bench, 5)
+    bench.cluster.available = True
+    bench.run_to_end()
+    assert bench.kinds(saga_id)[-1] == "SagaCompleted"
+
+
+def test_brokers_that_are_away_at_start_are_waited_for(bench: Bench) -> None:
+    bench.cluster.available = False
+    bench.cycles()
+    bench.cluster.available = True
+    saga_id = bench.start()
+    bench.run_to_end()
+    assert bench.kinds(saga_id)[-1] == "SagaCompleted"
+
+
+def test_a_saga_whose_version_is_not_published_waits_for_it(bench: Bench) -> None:
+    saga_id = bench.start()
+    bench.cycles()
+    (command,) = bench.commands()
+    definitions = bench.cluster.logs[TopicPartition(bench.topics.definitions, 0)]
+    definitions.purge(definitions.end)
+    bench.publish("visit", 1)
+    bench.open()
+    bench.reply(command)
+    later(bench, 2)
+    assert "version 1 of 'order'" in bench.blocked[INBOX]
+    bench.publish("order", 1)
+    later(bench, 8)
+    assert bench.blocked == {}
+    assert "StepSucceeded" in bench.kinds(saga_id) or "StepTimedOut" in bench.kinds(saga_id)
+
+
+def test_pauses_grow_while_it_stands_still_and_begin_anew_after(bench: Bench) -> None:
+    bench.cycles()
+    bench.registry.available = False
+    bench.start()
+    tried: list[int] = []
+    restore = bench.log.restore
+
+    def counted(partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
+        tried.append(bench.clock())
+        restore(partition, first_offset, state=state)
+
+    bench.log.restore = counted  # type: ignore[method-assign]
+    later(bench, 100)
+    pauses = [after - before for before, after in pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert 25_000 < pauses[-1] < 32_000
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_standing(bench: Bench) -> None:
+    bench.cycles()
+    bench.registry.available = False
+    saga_id = bench.start()
+    bench.cycles()
+    bench.registry.available = True
+    bench.skew_ms = -3_600_000
+    bench.publish("audit", 1)
+    later(bench, 2)
+    assert bench.kinds(saga_id)[:1] == ["SagaStarted"]
+    assert bench.orchestrator._catalog.latest("audit") is not None
+
+
+# Engine levels, lost offsets -----------------------------------------------------------------------------------------
+
+
+def test_a_higher_engine_level_is_refused_by_its_partition_alone() -> None:
+    bench = Bench(partitions=2)
+    keys = [str(number) for number in range(20)]
+    high, fine = (next(key for key in keys if bench.home(bench.saga(key, "visit")) == home) for home in (0, 1))
+    saga_id = bench.start(high, "visit")
+    bench.cycles()
+    (command,) = bench.commands()
+    state = bench.state(saga_id)
+    assert isinstance(state, Saga)
+    raised = replace(state, engine_level=ENGINE_LEVEL + 1)
+    value = encode_state(raised, shop.own_records(), PlainPayloadCodec(shop.codec()))
+    bench.put(Outgoing(bench.topics.state, 0, saga_id.encode(), value, ()))
+    bench.open()
+    bench.reply(command)
+    other = bench.start(fine, "visit")
+    bench.run_to_end()
+    assert "engine level" in bench.blocked[INBOX]
+    assert list(bench.blocked) == [INBOX]
+    assert bench.kinds(other)[-1] == "SagaCompleted"
+    assert bench.kinds(saga_id) == ["SagaStarted", "StepScheduled"]
+
+
+def test_a_lost_offset_stops_its_partition_loudly_and_its_state_is_restored_whole_when_it_is_mended(
+    bench: Bench,
+) -> None:
+    saga_id = bench.start()
+    bench.cycles()
+    (command,) = bench.commands()
+    bench.log.close(1)
+    bench.reply(command)
+    bench.reply(command)
+    inbox = TopicPartition(bench.topics.inbox, 0)
+    bench.cluster.logs[inbox].purge(2)
+    bench.open()
+    later(bench, 10)
+    assert "records were lost" in bench.blocked[INBOX]
+    assert "restart" in bench.blocked[INBOX]
+    assert bench.committed() == 1
+    bench.cluster.group(bench.topics.orchestrator_group).committed[inbox] = 2
+    later(bench, 35)
+    assert bench.blocked == {}
+    assert "StepSucceeded" in bench.kinds(saga_id) or "StepTimedOut" in bench.kinds(saga_id)
+    assert not any(one.header.run is None for one in bench.history(saga_id)), "the saga was known"
+
+
+# Outcomes of a commit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_after_an_unknown_outcome_everything_is_restored(
+    bench: Bench, happened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.cycles()
+    lost = SimulatedLog._answer_lost
+
+    def once(self: SimulatedLog, transaction: object) -> Unknown | None:
+        monkeypatch.setattr(SimulatedLog, "_answer_lost", lost)
+        if happened:
+            self._cluster.commit(transaction)  # type: ignore[arg-type]
+        return Unknown(reason="lost")
+
+    monkeypatch.setattr(SimulatedLog, "_answer_lost", once)
+    saga_id = bench.start("o-1", "visit")
+    bench.run_to_end()
+    kinds = bench.kinds(saga_id)
+    assert (kinds.count("SagaStarted"), kinds[-1]) == (1, "SagaCompleted")
+
+
+def test_an_aborted_cycle_is_decided_again_on_the_same_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.cycles()
+    write = SimulatedLog._write
+
+    def once(self: SimulatedLog, work: Work) -> Aborted:
+        monkeypatch.setattr(SimulatedLog, "_write", write)
+        return Aborted(reason="for once")
+
+    monkeypatch.setattr(SimulatedLog, "_write", once)
+    saga_id = bench.start("o-1", "visit")
+    bench.run_to_end()
+    kinds = bench.kinds(saga_id)
+    assert (kinds.count("SagaStarted"), kinds[-1]) == (1, "SagaCompleted")
+
+
+# Timers --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_that_lies_in_the_log_beats_its_timeout(bench: Bench) -> None:
+    saga_id = bench.start("o-1", "visit")
+    bench.cycles()
+    (command,) = bench.commands()
+    bench.log.close(1)
+    bench.reply(command)
+    bench.cluster.pass_time(3_600_000)
+    bench.open()
+    bench.cycles()
+    kinds = bench.kinds(saga_id)
+    assert "StepSucceeded" in kinds
+    assert "StepTimedOut" not in kinds
+
+
+def test_timers_wait_while_a_record_is_unread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga_id = bench.start("o-1", "visit")
+    bench.cycles()
+    (command,) = bench.commands()
+    bench.reply(command)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.log, "_delivered", list)
+        later(bench, 5)
+    assert "StepTimedOut" not in bench.kinds(saga_id)
+    bench.cycles()
+    assert "StepSucceeded" in bench.kinds(saga_id)
+
+
+def test_a_timer_fires_by_the_wall_clock_once_all_is_read(bench: Bench) -> None:
+    saga_id = bench.start("o-1", "visit")
+    bench.cycles()
+    later(bench, 3)
+    assert bench.kinds(saga_id)[2:4] == ["StepTimedOut", "StepRetryScheduled"]
+
+
+def test_an_ended_saga_is_forgotten_after_the_dedupe_window(bench: Bench) -> None:
+    saga_id = bench.start("o-1", "visit")
+    bench.run_to_end()
+    assert bench.state(saga_id) is not None
+    later(bench, 22)
+    assert bench.state(saga_id) is None
+
+
+# Signals -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_before_its_saga_waits_for_it(bench: Bench) -> None:
+    saga_id = bench.saga()
+    bench.signal(saga_id)
+    bench.cycles()
+    assert isinstance(bench.state(f"{saga_id}/early"), Early)
+    bench.start()
+    bench.cycles()
+    state = bench.state(saga_id)
+    assert isinstance(state, Saga)
+    assert [signal.name for signal in state.signals] == ["hint"]
+    assert bench.state(f"{saga_id}/early") is None
+
+
+def test_a_signal_and_its_saga_in_one_cycle(bench: Bench) -> None:
+    bench.cycles()
+    saga_id = bench.saga()
+    bench.signal(saga_id)
+    bench.start()
+    bench.cycles()
+    state = bench.state(saga_id)
+    assert isinstance(state, Saga)
+    assert [signal.name for signal in state.signals] == ["hint"]
+    assert bench.state(f"{saga_id}/early") is None
+
+
+def test_a_signal_for_which_no_saga_comes_expires(bench: Bench) -> None:
+    saga_id = bench.saga()
+    bench.signal(saga_id, keep_ms=500)
+    bench.cycles()
+    later(bench, 2)
+    assert bench.kinds(saga_id) == ["SignalKept", "SignalExpired"]
+    assert bench.state(f"{saga_id}/early") is None
+
+
+# Health --------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_ready_when_everything_is_restored(bench: Bench) -> None:
+    bench.cycles()
+    health = bench.orchestrator.health()
+    assert (health.owned, health.restoring, health.blocked, health.ready) == (2, (), {}, True)
+    assert health.last_cycle_ms <= bench.clock()
+    bench.cluster.random.seed(3)
+    for partition in tuple(bench.orchestrator._memory):
+        bench.orchestrator._restore(partition)
+    health = bench.orchestrator.health()
+    assert INBOX in health.restoring
+    assert not health.ready
+    bench.cycles()
+    assert bench.orchestrator.health().ready
