@@ -7,7 +7,7 @@ Topics, schemas and definition get there by the code that stands behind `sagakit
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from sagakit.contracts import registration
 from sagakit.contracts.registration import Standing
 from sagakit.demo.processes import Kills, Troupe
 from sagakit.demo.stage import ORDERS, DemoError, Stage, definition_bundle, readers, shop_schemas, shop_services
+from sagakit.language.canonical import Bundle
 from sagakit.orchestrator.clock import wall_clock_ms
 from sagakit.testing import jars
 from sagakit.testing.kafka import KafkaCluster
@@ -40,8 +41,8 @@ _LOOK_EVERY_S: Final = 0.1
 _REQUEST_TIMEOUT_S: Final = 10.0
 
 # On brokers of our own a dead member is noticed in two seconds instead of six, or a demo with kills would mostly wait.
-_BROKER: Final = {"group.min.session.timeout.ms": "1000"}
-_CLIENTS: Final = {"consumer.session.timeout.ms": "2500", "consumer.heartbeat.interval.ms": "500"}
+BROKER: Final = {"group.min.session.timeout.ms": "1000"}
+CLIENTS: Final = {"consumer.session.timeout.ms": "2500", "consumer.heartbeat.interval.ms": "500"}
 
 Say = Callable[[str], None]
 """Tells those who wait what is being done."""
@@ -74,9 +75,9 @@ def cluster_stage(cluster: Cluster, folder: Path, ledgers: Path, kills: int, see
         else:
             settings = closings.enter_context(_own_servers(cluster.brokers, logs, say))
         say("making topics, registering schemas, publishing the definition")
-        _provision(settings)
+        provision(settings, [definition_bundle()])
         troupe = Troupe(
-            {**_environment(settings, folder), DIRECTORY_VARIABLE: str(ledgers)},
+            {**child_environment(settings, folder), DIRECTORY_VARIABLE: str(ledgers)},
             logs,
             Kills(count=kills, seed=seed, log=folder / "kills.jsonl"),
         )
@@ -94,7 +95,7 @@ def cluster_stage(cluster: Cluster, folder: Path, ledgers: Path, kills: int, see
             readers={**readers(settings.topics), **_orchestrators_read(settings)},
             supervisor=troupe,
         )
-        _wait_until_ready(stage)
+        wait_until_ready(stage)
         yield stage
 
 
@@ -106,7 +107,7 @@ def _own_servers(brokers: int, logs: Path, say: Say) -> Iterator[Settings]:
     say("looking for the registry's jar (142 MB, fetched once)")
     jars.apicurio_jar()
     say("starting Kafka and the registry")
-    kafka = KafkaCluster(brokers, log_directory=logs, properties=_BROKER)
+    kafka = KafkaCluster(brokers, log_directory=logs, properties=BROKER)
     registry = RealRegistry(log_directory=logs)
     with ExitStack() as closings:
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -120,7 +121,7 @@ def _own_servers(brokers: int, logs: Path, say: Say) -> Iterator[Settings]:
             topic_prefix="",
             partitions=PARTITIONS,
             replication_factor=min(3, brokers),
-            kafka=dict(_CLIENTS),
+            kafka=dict(CLIENTS),
             registry={},
         )
 
@@ -162,11 +163,17 @@ def _delete_topics(admin: AdminClient, prefix: str) -> None:
         raise DemoError(f"these topics could not be deleted; delete them by hand: {', '.join(sorted(left))}")
 
 
-def _provision(settings: Settings) -> None:
+def provision(settings: Settings, bundles: Sequence[Bundle], others: Collection[str] = ()) -> None:
+    """Make the topics of the namespace and the shop, and of `others` (services), register schemas, publish `bundles`.
+
+    Raises:
+        DemoError: something else stands there already.
+    """
     services = [
         provisioning.ServiceTopics(name=name, event_topics=service.event_topics)
         for name, (service, _) in shop_services().items()
     ]
+    services += [provisioning.ServiceTopics(name=name, event_topics=(f"{name}.events",)) for name in others]
     now_ms = wall_clock_ms()
     applied = provisioning.apply(settings, provisioning.wanted_topics(settings, services), at_ms=now_ms)
     if fatal := [str(one) for one in applied.differences if one.fatal]:
@@ -176,10 +183,10 @@ def _provision(settings: Settings) -> None:
     if broken := [one.subject for one in compared if one.standing is Standing.INCOMPATIBLE]:
         raise DemoError(f"the registry has other schemas than the shop's: {', '.join(broken)}; use another registry")
     registration.register([one for one in compared if one.standing is not Standing.REGISTERED], registry)
-    PublishedDefinitions(settings, by="demo", clock_ms=wall_clock_ms).publish([definition_bundle()])
+    PublishedDefinitions(settings, wall_clock_ms).publish(bundles, "demo")
 
 
-def _environment(settings: Settings, folder: Path) -> Mapping[str, str]:
+def child_environment(settings: Settings, folder: Path) -> Mapping[str, str]:
     """The settings for a child. All of them: what stands in the user's own environment is about another cluster."""
     config = folder / "sagakit.toml"
     config.write_text("# empty: everything is in the environment\n")
@@ -203,8 +210,12 @@ def _orchestrators_read(settings: Settings) -> Mapping[str, frozenset[str]]:
     return {topics.orchestrator_group: frozenset({topics.inbox, topics.service_topic(ORDERS)})}
 
 
-def _wait_until_ready(stage: Stage) -> None:
-    """Wait until every partition that a group reads has its reader."""
+def wait_until_ready(stage: Stage) -> None:
+    """Wait until every partition that a group reads has its reader.
+
+    Raises:
+        DemoError: one has none after a minute and a half, or somebody fails.
+    """
     admin = make_admin(stage.properties.admin())
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while waiting := [group for group, topics in stage.readers.items() if not _has_all(admin, group, topics)]:

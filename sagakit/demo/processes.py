@@ -1,7 +1,7 @@
 """The processes of the stage: started through the real command line, started again when they were killed on purpose."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,12 +70,32 @@ class Troupe:
         self._logs = logs
         self._kills = kills
         self._arguments: dict[str, Sequence[str]] = {}
+        self._own_environments: dict[str, Mapping[str, str]] = {}
         self._processes: dict[str, Process] = {}
 
-    def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start `sagakit <arguments>` under a name of its own."""
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
+        """Start `sagakit <arguments>` under a name of its own; `environment` is for this one alone."""
         self._arguments[name] = arguments
+        self._own_environments[name] = environment or {}
         self._launch(name, again=False)
+        return self._processes[name]
+
+    @property
+    def names(self) -> Collection[str]:
+        """Who is on the stage."""
+        return self._processes.keys()
+
+    def process(self, name: str) -> Process:
+        """The process that bears this name now."""
+        return self._processes[name]
+
+    def stop(self, name: str) -> int:
+        """Ask one to end and take it from the stage; gives its exit code."""
+        return self._processes.pop(name).terminate(timeout_s=_STOP_TIMEOUT_S)
+
+    def kill(self, name: str) -> None:
+        """Kill one (SIGKILL) and take it from the stage."""
+        self._processes.pop(name).kill()
 
     def look(self) -> None:
         """See `Supervisor.look`."""
@@ -103,6 +123,11 @@ class Troupe:
             name,
             [*COMMAND_LINE, *self._arguments[name]],
             log_directory=self._logs,
-            environment={**self._environment, "SAGAKIT_INSTANCE": name, **self._kills.environment(name, again=again)},
+            environment={
+                **self._environment,
+                "SAGAKIT_INSTANCE": name,
+                **self._kills.environment(name, again=again),
+                **self._own_environments[name],
+            },
             working_directory=PROJECT,
         )

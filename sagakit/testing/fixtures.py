@@ -69,7 +69,7 @@ def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     if bootstrap := os.environ.get("SAGAKIT_TEST_BOOTSTRAP"):
         yield ExternalKafka(bootstrap=bootstrap)
         return
-    cluster = _start_or_skip(KafkaCluster(1, log_directory=tmp_path_factory.mktemp("kafka")), "Kafka", pytestconfig)
+    cluster = start_or_skip(KafkaCluster(1, log_directory=tmp_path_factory.mktemp("kafka")), "Kafka", pytestconfig)
     yield cluster
     cluster.stop()
 
@@ -78,7 +78,7 @@ def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
 def kafka3(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """Three real brokers, shared by the whole run; start again what you kill."""
     cluster = KafkaCluster(3, log_directory=tmp_path_factory.mktemp("kafka3"))
-    _start_or_skip(cluster, "a Kafka of three brokers", pytestconfig)
+    start_or_skip(cluster, "a Kafka of three brokers", pytestconfig)
     yield cluster
     cluster.stop()
 
@@ -92,7 +92,7 @@ def registry(
         yield ExternalRegistry(url)
         return
     server = RealRegistry(log_directory=tmp_path_factory.mktemp("registry"))
-    _start_or_skip(server, "a schema registry", pytestconfig)
+    start_or_skip(server, "a schema registry", pytestconfig)
     yield server
     server.stop()
 
@@ -110,7 +110,7 @@ def start_server(pytestconfig: pytest.Config) -> Iterator[StartServer]:
     with contextlib.ExitStack() as running:
 
         def start(server: Server) -> Server:
-            _start_or_skip(server, type(server).__name__, pytestconfig)
+            start_or_skip(server, type(server).__name__, pytestconfig)
             running.callback(server.stop)
             return server
 
@@ -124,7 +124,8 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
     return f"{name[:40]}-{uuid.uuid4().hex[:8]}."
 
 
-def _start_or_skip(server: Server, what: str, config: pytest.Config) -> Server:
+def start_or_skip(server: Server, what: str, config: pytest.Config) -> Server:
+    """Start `server`, or skip the test where servers cannot be had; `what` names it to people."""
     try:
         return server.start()
     except ServerUnavailableError as error:

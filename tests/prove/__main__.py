@@ -1,0 +1,82 @@
+"""`make prove`: the long proofs, on one real broker and registry, with real processes. One part, or all of them.
+
+Each writes `proof/<part>.json`: commit, seed, counts. A part that fails says what is not as it must be, and where the
+logs are.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from sagakit.telemetry.logging import configure_logging
+from tests.prove import kills, restarts, triggers, zombies
+from tests.prove.house import House, ProofFailedError, open_house
+
+Part = Callable[[House, Path, argparse.Namespace], dict[str, Any]]
+
+RESULTS: Final = Path("proof")
+
+PARTS: Final[dict[str, Part]] = {
+    "kills": lambda house, folder, o: kills.prove(house, folder, prefix="kills.", kills=o.kills or 50, seed=o.seed),
+    "zombies": lambda house, folder, o: zombies.prove(
+        house, folder, prefix="zombies.", count=o.count or 20, seed=o.seed
+    ),
+    "restarts": lambda house, folder, o: restarts.prove(
+        house, folder, prefix="restarts.", rounds=o.count or 10, seed=o.seed
+    ),
+    "triggers": lambda house, folder, o: triggers.prove(
+        house, folder, prefix="triggers.", versions=o.count or 10, orders=o.sagas or 200, seed=o.seed
+    ),
+}
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="make prove", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; all without one")
+    parser.add_argument("--seed", type=int, default=1, help="other orders, and other moments")
+    parser.add_argument("--kills", type=int, help="kills: how many processes die (default 50)")
+    parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
+    parser.add_argument("--count", type=int, help="zombies: how many times (default 20)")
+    options = parser.parse_args()
+    configure_logging(style="console", level="error")
+    failed = [name for name in options.part or PARTS if not _prove(name, options)]
+    if failed:
+        print(f"NOT PROVEN: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _prove(name: str, options: argparse.Namespace) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix=f"sagakit-proof-{name}-"))
+    report: dict[str, Any] = {"part": name, "commit": _commit(), "seed": options.seed, "began": _utc(), "proven": False}
+    print(f"{name}: under way (logs in {folder})", flush=True)
+    try:
+        with open_house(folder / "house") as house:
+            report["counts"] = PARTS[name](house, folder / "shop", options)
+        report["proven"] = True
+    except ProofFailedError as error:
+        report["complaint"] = str(error)
+    report["ended"] = _utc()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{name}: {json.dumps(report.get('counts') or report['complaint'], ensure_ascii=False)}", flush=True)
+    return bool(report["proven"])
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

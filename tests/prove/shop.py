@@ -1,0 +1,312 @@
+"""One shop for a proof: a namespace of its own on the house's servers, everybody in a process started by the command
+line, orders placed as long as it takes, and all that happens watched."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka.admin import AdminClient
+
+from sagakit.adapters.client_properties import make_admin
+from sagakit.adapters.kafka_reader import KafkaReader
+from sagakit.adapters.kafka_sender import KafkaSender
+from sagakit.app.connect import client_properties, connect_registry
+from sagakit.app.settings import Settings
+from sagakit.client import Client, Composer
+from sagakit.client.composer import Composed
+from sagakit.contracts.codec import AvroCodec
+from sagakit.contracts.own import OwnRecords
+from sagakit.contracts.payload import PlainPayloadCodec
+from sagakit.core.definition import Definition
+from sagakit.core.transitions import Transition
+from sagakit.demo.cluster import child_environment, provision, wait_until_ready
+from sagakit.demo.play import Group
+from sagakit.demo.processes import Kills, Troupe
+from sagakit.demo.stage import (
+    DEFINITION,
+    DEFINITION_FILE,
+    ORDER_PLACED,
+    ORDERS,
+    Stage,
+    readers,
+    shop_schemas,
+)
+from sagakit.demo.verdict import Placed
+from sagakit.demo.watch import Standing, Watch
+from sagakit.language.canonical import Bundle, bundle, compile_bundle
+from sagakit.language.lint import lint_text
+from sagakit.ports.log import Outgoing, Record, TopicPartition
+from sagakit.testing.process import Process
+from services.books import SERVICES
+from services.demo_orders import Order, orders
+from services.ledger import DIRECTORY_VARIABLE
+from tests.prove.house import House, ProofFailedError
+
+QUICK_ORDER: Final = Path(__file__).with_name("quick_order.yaml")
+BY_HAND: Final = Path(__file__).with_name("by_hand.yaml")
+DESK: Final = "desk"
+"""The service of `by_hand.yaml`."""
+
+WAIT_S: Final = 90.0
+_TICK_S: Final = 0.05
+_MADE_UP: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Who plays: services and orchestrators, what is published, and where processes are to kill themselves."""
+
+    services: tuple[str, ...] = SERVICES
+    orchestrators: int = 2
+    definitions: tuple[Path, ...] = (DEFINITION_FILE,)
+    orchestrator_environment: Mapping[str, str] = field(default_factory=dict)
+    kills: Kills | None = None
+    seed: int = 1
+
+
+def bundle_of(file: Path, text: str | None = None) -> Bundle:
+    """A definition as it is published; `text` in place of the file's own."""
+    text = file.read_text(encoding="utf-8") if text is None else text
+    linted = lint_text(text, shop_schemas(), file.name)
+    assert linted.document is not None, linted.findings
+    assert linted.ok, linted.findings
+    return bundle(linted.document, text, shop_schemas())
+
+
+class Shop:
+    """An open shop. To be used from one thread, as a context manager."""
+
+    def __init__(self, house: House, folder: Path, prefix: str, cast: Cast) -> None:
+        """Its processes write to `<folder>/logs`, its services' books are in `<folder>/ledgers`."""
+        self.house = house
+        self.folder = folder
+        self.cast = cast
+        self.settings: Settings = house.settings(prefix)
+        self.topics = self.settings.topics
+        self.ledgers = folder / "ledgers"
+        self.kill_log = folder / "kills.jsonl"
+        self.placed: list[Placed] = []
+        self.definitions: dict[tuple[str, int], Definition] = {}
+        self._orders = orders(_MADE_UP, cast.seed)
+        self._closings = ExitStack()
+
+    def __enter__(self) -> "Shop":
+        """Open: topics, schemas and definitions, then everybody, until each partition has its reader."""
+        try:
+            self._open()
+        except BaseException:
+            self._closings.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closings.close()
+
+    def _open(self) -> None:
+        self.ledgers.mkdir(parents=True)
+        bundles = [bundle_of(file) for file in self.cast.definitions]
+        for one in bundles:
+            self.know(one)
+        others = [DESK] if BY_HAND in self.cast.definitions else []
+        provision(self.settings, bundles, others)
+        self.properties = client_properties(self.settings)
+        self.registry = connect_registry(self.settings)
+        self.own = OwnRecords(self.registry)
+        self.payloads = PlainPayloadCodec(AvroCodec(self.registry))
+        self.sender = KafkaSender(self.properties, timeout_s=60)
+        composer = Composer(
+            registry=self.registry,
+            topics=self.topics,
+            partitions=self.settings.partitions,
+            source="/proof",
+            own=self.own,
+        )
+        self.client = Client(composer, self.sender)
+        self._closings.callback(self.client.close)
+        self.readers = self._readers(others)
+        self._groups = {
+            name: self._closings.enter_context(closing(Group(self.properties, name))) for name in self.readers
+        }
+        partitions = self.partitions(
+            self.topics.backlog, *(topic for names in self.readers.values() for topic in names)
+        )
+        self.watch = Watch(
+            self.properties, partitions, self.topics.backlog, self.own, self.payloads, lambda: time.monotonic() * 1000
+        )
+        self._closings.callback(self.watch.close)
+        self.troupe = Troupe(
+            {**child_environment(self.settings, self.folder), DIRECTORY_VARIABLE: str(self.ledgers)},
+            self.folder / "logs",
+            self.cast.kills or Kills(count=0, seed=0, log=self.kill_log),
+        )
+        self._closings.callback(self.troupe.dismiss)
+        for name in self.cast.services:
+            self.start_service(name)
+        for number in range(1, self.cast.orchestrators + 1):
+            self.start_orchestrator(number)
+        self.wait_until_ready()
+
+    # Who is at work.
+
+    def start_orchestrator(self, number: int, environment: Mapping[str, str] | None = None) -> Process:
+        """Start an instance of the orchestrator."""
+        own = {**self.cast.orchestrator_environment, **(environment or {})}
+        return self.troupe.start(f"orchestrator-{number}", ["orchestrator"], own)
+
+    def start_service(self, name: str) -> Process:
+        """Start one of the shop's services."""
+        return self.troupe.start(name, ["service", f"services.{name}.app:app"])
+
+    def wait_until_ready(self) -> None:
+        """Wait until each partition of the groups that have somebody at work has its reader."""
+        working = {self.topics.service_group(name) for name in self.cast.services}
+        if any(name.startswith("orchestrator") for name in self.troupe.names):
+            working.add(self.topics.orchestrator_group)
+        wait_until_ready(
+            Stage(
+                settings=self.settings,
+                properties=self.properties,
+                registry=self.registry,
+                ledgers=self.ledgers,
+                readers={name: topics for name, topics in self.readers.items() if name in working},
+                supervisor=self.troupe,
+            )
+        )
+
+    # What is asked of them.
+
+    def next_orders(self, count: int) -> list[Order]:
+        """Orders that nobody has placed yet."""
+        return [next(self._orders) for _ in range(count)]
+
+    def place(self, count: int) -> list[Placed]:
+        """Place that many orders, as domain events."""
+        return self.place_orders(self.next_orders(count))
+
+    def place_orders(self, placing: Sequence[Order]) -> list[Placed]:
+        """Place these orders, as domain events."""
+        self.client.send([self.order_event(order) for order in placing])
+        new = [
+            Placed(
+                saga_id=self.client.saga_id(DEFINITION, order["order_id"]), order=order, at_ms=time.monotonic() * 1000
+            )
+            for order in placing
+        ]
+        self.placed += new
+        return new
+
+    def order_event(self, order: Order, topic: str = ORDERS) -> Composed:
+        """The event that an order was placed; the same order gives the same event, with the same id."""
+        compose, order_id = self.client.compose, order["order_id"]
+        payload = compose.payload(ORDER_PLACED, order)
+        return compose.event(topic, order_id, ORDER_PLACED, payload, at_ms=now_ms(), event_id=f"placed-{order_id}")
+
+    def start(self, definition: str, order: Order) -> Composed:
+        """A start through the inbox."""
+        payload = self.client.compose.payload(ORDER_PLACED, order)
+        return self.client.compose.start(definition, order["order_id"], payload, at_ms=now_ms())
+
+    def write(self, *records: Outgoing) -> None:
+        """Write records as they are, and wait until they are durable."""
+        self.sender.send(records)
+
+    def load(self, per_second: float, until: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+        """Keep placing orders until something has happened; `what` names it to those who wait in vain."""
+        began, placed = time.monotonic(), 0
+        while not until():
+            elapsed_s = time.monotonic() - began
+            if elapsed_s > timeout_s:
+                raise ProofFailedError(f"after {timeout_s:.0f} s and {placed} orders: not {what}")
+            if (due := int(elapsed_s * per_second) - placed) > 0:
+                self.place(min(due, 200))
+                placed += min(due, 200)
+            self.look()
+
+    def look(self) -> None:
+        """Take in what has happened, and start again whoever was killed on purpose."""
+        self.watch.take(_TICK_S)
+        self.troupe.look()
+
+    def wait(self, until: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+        """Wait for something; the error says what."""
+        deadline = time.monotonic() + timeout_s
+        while not until():
+            if time.monotonic() > deadline:
+                raise ProofFailedError(f"not {what} after {timeout_s:.0f} s")
+            self.look()
+
+    def standing(self, saga_id: str) -> Standing | None:
+        """How a saga stands; None if the backlog does not know it."""
+        seen = self.watch.sagas.get(saga_id)
+        return None if seen is None else seen.standing
+
+    def has_ended(self, saga_ids: Sequence[str]) -> bool:
+        """Whether all of these have ended, or wait for a person."""
+        return all(self.standing(one) not in (None, Standing.RUNNING) for one in saga_ids)
+
+    def settle(self, timeout_s: float = WAIT_S) -> None:
+        """Wait until all orders have ended and everything that was written has been read by whom it was for."""
+        ids = [one.saga_id for one in self.placed]
+        self.wait(lambda: self.has_ended(ids), "every saga has ended or waits for a person", timeout_s)
+        self.wait(self.is_read, "everything that was written has been read", timeout_s)
+
+    def is_read(self) -> bool:
+        """Whether every group has committed all that its topics hold."""
+        for group, topics in self.readers.items():
+            if group == self.topics.service_group(DESK):
+                continue
+            ends = {one: end for one, end in self.watch.next_offsets.items() if one.topic in topics and end}
+            committed = self._groups[group].committed(ends)
+            if any(committed[one] < end for one, end in ends.items()):
+                return False
+        return True
+
+    # What is known.
+
+    def know(self, one: Bundle) -> None:
+        """A definition that was published."""
+        self.definitions[one.name, one.version] = compile_bundle(one.canonical, one.schemas)
+
+    def definition_of(self, name: str, version: int) -> Definition:
+        """The definition that a history names."""
+        return self.definitions[name, version]
+
+    def history(self, saga_id: str) -> list[Transition]:
+        """What the backlog says of a saga, as far as it was watched."""
+        told = self.watch.history(saga_id) if saga_id in self.watch.sagas else ()
+        return [one for one in told if isinstance(one, Transition)]
+
+    def partitions(self, *topics: str) -> list[TopicPartition]:
+        """All partitions of these topics."""
+        with closing(KafkaReader(self.properties)) as reader:
+            return [TopicPartition(name, number) for name in set(topics) for number in range(reader.partitions(name))]
+
+    def read(self, topic: str) -> Iterator[Record]:
+        """All committed records of a topic, in order within each partition."""
+        with closing(KafkaReader(self.properties)) as reader:
+            for number in range(reader.partitions(topic)):
+                for records in reader.read(TopicPartition(topic, number)):
+                    yield from records
+
+    @property
+    def admin(self) -> AdminClient:
+        """An admin client."""
+        return make_admin(self.properties.admin())
+
+    def _readers(self, others: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        found = readers(self.topics)
+        used = {self.topics.service_group(name) for name in self.cast.services}
+        triggers = {one.trigger_topic for one in self.definitions.values() if one.trigger_topic is not None}
+        return {
+            **{name: topics for name, topics in found.items() if name in used},
+            **{self.topics.service_group(name): frozenset({self.topics.commands(name)}) for name in others},
+            self.topics.orchestrator_group: frozenset({self.topics.inbox, *map(self.topics.service_topic, triggers)}),
+        }
+
+
+def now_ms() -> int:
+    """The wall clock, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000

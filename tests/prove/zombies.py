@@ -1,0 +1,72 @@
+"""Zombies: an orchestrator that is stopped (SIGSTOP), wakes after its partitions have moved, and changes nothing."""
+
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from sagakit.failpoints import read_log
+from sagakit.testing.process import Process
+from tests.prove.evidence import examine, latest_states
+from tests.prove.house import House, require
+from tests.prove.shop import Cast, Shop
+
+PER_SECOND: Final = 40.0
+_SLEEPER: Final = 2
+_OTHER: Final = 1
+_AWAKE: Final = r"outcome is unknown|a cycle was aborted|the group has dropped this member"
+"""What an orchestrator says when it finds that it was away for too long."""
+
+_INSIDE: Final = ("orchestrator.transaction-open", "orchestrator.before-commit", "orchestrator.in-commit")
+
+
+def prove(house: House, folder: Path, *, prefix: str, count: int, seed: int = 1) -> dict[str, Any]:
+    """Stop and wake that many, by turns within each part of a transaction and at any moment; then compare all."""
+    random = Random(seed)
+    moments: dict[str, int] = {}
+    with Shop(house, folder, prefix, Cast(seed=seed)) as shop:
+        for number in range(count):
+            inside = _INSIDE[number // 2 % len(_INSIDE)] if number % 2 == 0 else None
+            sleep_and_wake(shop, inside, seed=seed + number, after=random.randrange(5, 60))
+            moments[inside or "at any moment"] = moments.get(inside or "at any moment", 0) + 1
+        shop.place(40)
+        shop.settle()
+        return {"zombies": count, "stopped": moments, **examine(shop)}
+
+
+def sleep_and_wake(shop: Shop, inside: str | None, *, seed: int, after: int) -> None:
+    """Stop an orchestrator in its `after`-th transaction (or without `inside` at any moment), let the other one take
+    over and end everything, wake it: not a record may be written."""
+    log = shop.folder / f"stopped-{seed}-{after}.jsonl"
+    armed = {"SAGAKIT_FAILPOINTS": f"{inside}=stop:{seed}:after={after}:limit=1", "SAGAKIT_FAILPOINT_LOG": str(log)}
+    shop.troupe.stop(f"orchestrator-{_SLEEPER}")
+    sleeper = shop.start_orchestrator(_SLEEPER, armed if inside else None)
+    shop.wait_until_ready()
+    if inside:
+        shop.load(PER_SECOND, lambda: any(read_log(log)), f"an orchestrator has stopped itself {inside}")
+    else:
+        placed = len(shop.placed)
+        shop.load(PER_SECOND, lambda: len(shop.placed) >= placed + after, "enough orders are placed")
+        sleeper.pause()
+    shop.place(40)
+    try:
+        shop.settle()
+        _wake(shop, sleeper)
+    finally:
+        sleeper.resume()
+
+
+def _wake(shop: Shop, sleeper: Process) -> None:
+    transitions, states = shop.watch.transitions, latest_states(shop)
+    offsets = dict(shop.watch.next_offsets)
+    said = len(sleeper.output())
+    sleeper.resume()
+    sleeper.wait_until(
+        lambda: "partition assigned" in sleeper.output()[said:], timeout_s=60, what="back in the group with partitions"
+    )
+    shop.wait_until_ready()
+    shop.settle()
+    require(
+        (shop.watch.transitions, shop.watch.next_offsets) == (transitions, offsets),
+        f"a zombie wrote after it woke: {shop.watch.transitions - transitions} transitions, or messages",
+    )
+    require(latest_states(shop) == states, "a zombie changed the state of a saga")
