@@ -44,7 +44,8 @@ def _cancel(turn: Turn, event: Control) -> None:
         remedy = "if it happened, skip it with its reply; if not, cancel it by name; or retry it"
         return _ignore(turn, event, f"{unknown} may have happened: find out; {remedy}")
     if unknown is None and saga.status is Status.COMPENSATING:
-        return _ignore(turn, event, "the saga is already being undone")
+        parked = "" if saga.parked is None else ", and waits for a person: retry it to let it go on"
+        return _ignore(turn, event, f"the saga is already being undone{parked}")
     turn.emit(t.CancelRequested, unknown)
     if saga.parked is not None:
         turn.emit(t.SagaUnparked)

@@ -47,13 +47,13 @@ def _find(saga: Saga, command_id: str) -> tuple[Address, Direction, int] | None:
 
 def _sent(saga: Saga) -> Iterator[tuple[Address, Direction, int]]:
     """Every command of the run: first those whose reply is awaited, since nearly every reply is to one of them."""
-    steps = tuple(saga.steps.items())[::-1]
-    for address, step in steps:
-        if step.status is StepStatus.IN_FLIGHT:
+    in_flight, undoing = StepStatus.IN_FLIGHT, StepStatus.UNDOING
+    for address, step in saga.steps.items():
+        if step.status is in_flight:
             yield address, Direction.FORWARD, step.attempt
-        elif step.status is StepStatus.UNDOING:
+        elif step.status is undoing:
             yield address, Direction.COMPENSATION, step.undo_attempt
-    for address, step in steps:
+    for address, step in saga.steps.items():
         for direction, last in ((Direction.COMPENSATION, step.undo_attempt), (Direction.FORWARD, step.attempt)):
             for attempt in range(last, 0, -1):
                 yield address, direction, attempt

@@ -81,19 +81,18 @@ def undoable(definition: Definition, saga: Saga) -> list[Task]:
     A compensation may start when every step that depended on its step is settled and, if it took effect, compensated;
     also through steps that had no effect of their own. Nothing may start while a forward step is active.
     """
-    if any(step.status in _ACTIVE for step in saga.steps.values()):
-        return []
-    ready: list[Task] = []
-    cleared: set[Address] = set()
+    steps, ready = saga.steps, []
+    held: set[Address] = set()
     for task in definition.backwards:
-        address = task.address
-        if not all(dependent in cleared for dependent in definition.dependents[address]):
-            continue
-        step = saga.steps.get(address)
-        if step is None or not _needs_undo(task, step):
-            cleared.add(address)
-        elif step.status not in _UNDO_OPEN:
-            ready.append(task)
+        step = steps.get(task.address)
+        if step is not None and step.status in _ACTIVE:
+            return []
+        if task.address in held:
+            held.update(task.after)
+        elif step is not None and _needs_undo(task, step):
+            held.update(task.after)
+            if step.status not in _UNDO_OPEN:
+                ready.append(task)
     return ready
 
 

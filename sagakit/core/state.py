@@ -25,6 +25,9 @@ class Status(Enum):
 class StepStatus(Enum):
     """Where one step stands. A step that was not reached yet has no state at all."""
 
+    # Members are singletons, compared by identity: so may be their hash, which is asked for at each look at a step.
+    __hash__ = object.__hash__
+
     IN_FLIGHT = "in-flight"
     BACKING_OFF = "backing-off"
     PARKED = "parked"

@@ -53,7 +53,6 @@ class FailureKind(Enum):
     MAPPING = "mapping"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

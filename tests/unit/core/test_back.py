@@ -235,6 +235,6 @@ def test_the_event_of_a_compensated_end_without_a_value_parks() -> None:
     told.then("SagaParked").and_nothing_else()
     assert story.saga.failure is not None
     assert story.saga.failure.kind is FailureKind.REJECTED
-    story.cancels().then("ControlIgnored").because("already being undone").and_nothing_else()
+    story.cancels().then("ControlIgnored").because("being undone, and waits for a person: retry it").and_nothing_else()
     told = story.skips(payload=opened("shop.OrderRejected", {"x": 1})).then("SagaUnparked", "SagaCompensated")
     told.sends("publish shop.OrderRejected").and_nothing_else()
