@@ -154,14 +154,18 @@ def cancel(
     saga: SagaId = None,
     definition: Definition = None,
     key: Key = None,
+    step: Annotated[
+        str | None, typer.Option(help="The parked pivot, once you have found out that it did not happen.")
+    ] = None,
     actor: Actor = None,
     ticket: Ticket = None,
     as_json: Json = False,
 ) -> None:
     """Ask a saga to undo what it did. After its pivot it refuses; its history says so."""
     settings, saga_id = _target(context, saga, definition, key)
+    address = None if step is None else Address.parse(step)
     with waiting("cancelling"), connect(settings, source=SOURCE) as client:
-        sent = client.cancel(saga_id, actor=actor or user_name(), reason=reason, ticket=ticket)
+        sent = client.cancel(saga_id, actor=actor or user_name(), reason=reason, ticket=ticket, step=address)
     _tell_sent(sent, f"cancel of {saga_id}", as_json)
 
 

@@ -85,10 +85,15 @@ class Client:
             )
         )
 
-    def cancel(self, saga_id: str, *, actor: str, reason: str, ticket: str | None = None) -> Sent:
-        """Ask a saga to undo what it did; after the pivot it refuses, and records that."""
+    def cancel(
+        self, saga_id: str, *, actor: str, reason: str, ticket: str | None = None, step: Address | None = None
+    ) -> Sent:
+        """Ask a saga to undo what it did; after the pivot it refuses, and records that.
+
+        `step` names a parked pivot of which the actor has found out that it did not happen.
+        """
         return self._control(
-            ControlMessage(saga_id=saga_id, verb=Verb.CANCEL, actor=actor, reason=reason, ticket=ticket)
+            ControlMessage(saga_id=saga_id, verb=Verb.CANCEL, actor=actor, reason=reason, ticket=ticket, address=step)
         )
 
     def retry(
