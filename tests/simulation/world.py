@@ -28,9 +28,11 @@ FAULTY_MS: Final = 20_000
 """How long a world stays faulty, virtual milliseconds."""
 
 
-WHERE_IT_HURTS: Final = frozenset({"transaction-open", "before-commit", "after-commit", "before-restore"})
+WHERE_IT_HURTS: Final = frozenset(
+    {"before-begin", "transaction-open", "before-commit", "after-commit", "before-restore"}
+)
 HURTS: Final = 5
-"""How much likelier a crash is there than elsewhere."""
+"""How much likelier a crash or a stop is there than elsewhere."""
 
 
 class SimulatedCrash(BaseException):
@@ -332,8 +334,9 @@ class Instance:
     def _at(self, point: str) -> None:
         world = self._world
         world.steps += 1
-        if world.chance(world.plan.crashes * (HURTS if point in WHERE_IT_HURTS else 1)):
+        hurts = HURTS if point in WHERE_IT_HURTS else 1
+        if world.chance(world.plan.crashes * hurts):
             world.note(f"crash {point}")
             raise SimulatedCrash(point)
-        if world.stalled < 2 and world.chance(world.plan.stalls):
+        if world.stalled < 2 and world.chance(world.plan.stalls * hurts):
             world.stall(self)
