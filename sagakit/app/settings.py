@@ -7,6 +7,7 @@ in the working directory, if there is one), defaults.
 import os
 import re
 import socket
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,6 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from sagakit.contracts.topics import Topics
 
 _SECRET_NAME: Final = re.compile(r"password|secret|private|\.key$|key\.pem|token|credential|user\.info", re.IGNORECASE)
+
+
+# The file that `Settings.load` was given: where pydantic asks for its sources, it passes nothing of ours.
+_file: ContextVar[Path | None] = ContextVar("settings_file", default=None)
 
 
 class SettingsError(Exception):
@@ -82,19 +87,23 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, then environment, then the file."""
-        file = Path(os.environ.get("SAGAKIT_CONFIG", "sagakit.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file.get() or Path("sagakit.toml"))
 
     @classmethod
-    def load(cls, **overrides: Any) -> Self:
+    def load(cls, *, config: Path | None = None, **overrides: Any) -> Self:
         """Read the settings; `overrides` (the command line's) that are None do not count.
+
+        `config` is the settings file; without it `SAGAKIT_CONFIG` names one.
 
         Raises:
             SettingsError: something is wrong; every wrong setting is named.
         """
-        config = os.environ.get("SAGAKIT_CONFIG")
-        if config and not Path(config).is_file():
-            raise SettingsError(f"SAGAKIT_CONFIG names {config}, which is no file; mend the path or unset it")
+        named = os.environ.get("SAGAKIT_CONFIG")
+        file = config or (Path(named) if named else None)
+        if file is not None and not file.is_file():
+            origin = "--config" if config else "SAGAKIT_CONFIG"
+            raise SettingsError(f"{origin} names {file}, which is no file; mend the path, or leave it out")
+        chosen = _file.set(file)
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as error:
@@ -104,6 +113,8 @@ class Settings(BaseSettings):
             ) from None
         except ValueError as error:
             raise SettingsError(f"the settings file cannot be read: {error}") from None
+        finally:
+            _file.reset(chosen)
 
     def require(self, *names: str) -> Self:
         """These settings must not be empty.

@@ -37,10 +37,10 @@ def settings_of(options: Options, *required: str, **overrides: Any) -> Settings:
         SettingsError: something is wrong or missing.
     """
     given = {**options.overrides, **overrides}
-    settings = Settings.load(**given)
+    settings = Settings.load(config=options.config, **given)
     if options.kafka:
         properties = dict(_property(text) for text in options.kafka)
-        settings = Settings.load(**given, kafka={**settings.kafka_properties, **properties})
+        settings = Settings.load(config=options.config, **given, kafka={**settings.kafka_properties, **properties})
     return settings.require(*required)
 
 

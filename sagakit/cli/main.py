@@ -1,7 +1,6 @@
 """`sagakit`: the command line. Each command lives in a module of its own, loaded only when it runs."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -121,8 +120,6 @@ def options(
     ] = False,
 ) -> None:
     """Take the global options."""
-    if config is not None:
-        os.environ["SAGAKIT_CONFIG"] = str(config)
     overrides = {
         "bootstrap": bootstrap,
         "registry_url": registry_url,
@@ -132,7 +129,7 @@ def options(
         "log_format": log_format,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
-    context.obj = Options(overrides=given, kafka=tuple(kafka or ()), log_level=log_level)
+    context.obj = Options(overrides=given, config=config, kafka=tuple(kafka or ()), log_level=log_level)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

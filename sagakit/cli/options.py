@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -10,5 +11,6 @@ class Options:
     """The options before the command; `overrides` are settings, `kafka` librdkafka properties as `name=value`."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
     kafka: tuple[str, ...] = ()
     log_level: str | None = None
