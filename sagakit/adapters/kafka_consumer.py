@@ -31,6 +31,9 @@ _CLASSIC: Final[dict[str, Property]] = {"partition.assignment.strategy": "cooper
 # Takeover must come before the dead member's transaction times out (10 s), or fencing it buys nothing.
 _CLASSIC_DEFAULTS: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
 
+_PLACEHOLDER_TIMEOUT_S: Final = 1.0
+"""A rebalance call-back must not hold up the group."""
+
 _AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
@@ -184,14 +187,23 @@ class GroupConsumer:
     def _on_assign(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
         assigned = port_partitions(partitions)
         # An explicit placeholder: asking for committed offsets here would wait for all partitions of the assignment,
-        # if one of them has a transaction open. The end, since it is always in range and nothing would be read there.
-        placed = [client_partition(one, confluent_kafka.OFFSET_END) for one in assigned]
+        # if one of them has a transaction open. A number: a symbol such as "the end" is looked up in the background,
+        # and a seek that overtakes its answer leaves the partition silent for ever (seen in half of all tries).
+        placed = [client_partition(one, offset) for one, offset in self._placeholders(assigned).items()]
         consumer.incremental_assign(placed)
         if placed:
             consumer.pause(placed)
         self._owned.update(assigned)
         self._changes.extend(Assigned(partition=one) for one in assigned)
         failpoint("orchestrator.in-rebalance", "assigned")
+
+    def _placeholders(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offsets that are in range, though nothing is read there; 0 for want of an answer."""
+        try:
+            return self._offsets.starts(partitions, timeout_s=_PLACEHOLDER_TIMEOUT_S)
+        except LogUnavailableError:
+            _logger.warning("where the assigned partitions begin is not known yet")
+            return dict.fromkeys(partitions, 0)
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[confluent_kafka.TopicPartition]) -> None:
         self._forget(port_partitions(partitions))

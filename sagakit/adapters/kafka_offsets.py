@@ -43,13 +43,15 @@ class Offsets:
     def __init__(self, properties: ClientProperties) -> None:
         self._admin = make_admin(properties.admin())
 
-    def starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    def starts(
+        self, partitions: Collection[TopicPartition], *, timeout_s: float = _TIMEOUT_S
+    ) -> dict[TopicPartition, int]:
         """The offset of the first record that each partition still has, or would have.
 
         Raises:
             LogUnavailableError: if a broker does not answer, or refuses.
         """
-        return self._ask(partitions, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+        return self._ask(partitions, _EARLIEST, IsolationLevel.READ_UNCOMMITTED, timeout_s)
 
     def ends(
         self, partitions: Collection[TopicPartition], *, timeout_s: float = _TIMEOUT_S
