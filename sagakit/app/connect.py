@@ -11,7 +11,7 @@ from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.adapters.kafka_reader import KafkaReader
 from sagakit.adapters.kafka_records import error_of
 from sagakit.adapters.kafka_sender import KafkaSender
-from sagakit.app.settings import Settings
+from sagakit.app.settings import Settings, SettingsError
 from sagakit.client import Client, Composer
 from sagakit.ports.log import LogUnavailableError
 from sagakit.telemetry.tracing import instrument_producer
@@ -29,8 +29,15 @@ def client_properties(settings: Settings) -> ClientProperties:
 
 
 def connect_registry(settings: Settings) -> ConfluentRegistry:
-    """The schema registry; nothing is asked of it yet."""
-    return ConfluentRegistry(settings.registry_url, settings.registry_properties)
+    """The schema registry; nothing is asked of it yet.
+
+    Raises:
+        SettingsError: its address or one of its properties cannot be used.
+    """
+    try:
+        return ConfluentRegistry(settings.registry_url, settings.registry_properties)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 @contextmanager

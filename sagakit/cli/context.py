@@ -49,14 +49,14 @@ def log_quietly(options: Options) -> None:
     configure_logging(style="console", level=options.log_level or "critical")
 
 
-def one_shot(context: typer.Context, *required: str) -> Settings:
-    """The settings of a command that does one thing, its logging set up.
+def one_shot(context: typer.Context, *required: str, **overrides: Any) -> Settings:
+    """The settings of a command that does one thing, its logging set up; see `settings_of`.
 
     Raises:
         SettingsError: something is wrong or missing.
     """
     options = options_of(context)
-    settings = settings_of(options, *required)
+    settings = settings_of(options, *required, **overrides)
     log_quietly(options)
     return settings
 

@@ -1,6 +1,6 @@
 """`sagakit schemas`: bring the registry and a folder of `.avsc` files together, or say how they differ.
 
-Exit codes: 0 all is well; 1 a schema is incompatible, or (`check`) not registered; 2 it could not be found out.
+Exit code 1: a schema is incompatible, or (`check`) not registered. The others are every command's.
 """
 
 import json
@@ -15,13 +15,12 @@ from rich.markup import escape
 
 from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.app.connect import connect_registry
-from sagakit.app.settings import Settings, SettingsError
+from sagakit.cli import failures
+from sagakit.cli.context import Json, one_shot
 from sagakit.contracts import registration
-from sagakit.contracts.errors import SchemaError
 from sagakit.contracts.own import own_schemas
 from sagakit.contracts.registration import Compared, Standing
 from sagakit.contracts.schemas import load_folder
-from sagakit.ports.registry import IncompatibleSchemaError, RegistryUnavailableError
 
 app = typer.Typer(no_args_is_help=True, help="Register Avro schemas, or check them against the registry.")
 
@@ -30,7 +29,6 @@ Folder = Annotated[
     typer.Argument(help="Folder of .avsc files, one named type each; without it only sagakit's own records."),
 ]
 Url = Annotated[str | None, typer.Option("--registry", help="URL of the registry (else SAGAKIT_REGISTRY_URL).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _STYLES = {
     Standing.REGISTERED: "green",
@@ -41,7 +39,7 @@ _STYLES = {
 
 
 @app.command()
-def register(folder: Folder = None, registry: Url = None, as_json: Json = False) -> None:
+def register(context: typer.Context, folder: Folder = None, registry: Url = None, as_json: Json = False) -> None:
     """Register the folder's schemas and sagakit's own, the used before their users; all or, if one is refused, none.
 
     Subjects are the records' full names. sagakit's own get FULL_TRANSITIVE compatibility, the others
@@ -49,7 +47,7 @@ def register(folder: Folder = None, registry: Url = None, as_json: Json = False)
     """
     with _errors():
         texts = _texts(folder)
-        with _connected(registry) as client:
+        with _connected(context, registry) as client:
             compared = registration.compare(texts, client)
             broken = [one for one in compared if one.standing is Standing.INCOMPATIBLE]
             ids: Mapping[str, int] = {} if broken else registration.register(compared, client)
@@ -60,11 +58,11 @@ def register(folder: Folder = None, registry: Url = None, as_json: Json = False)
 
 
 @app.command()
-def check(folder: Folder = None, registry: Url = None, as_json: Json = False) -> None:
+def check(context: typer.Context, folder: Folder = None, registry: Url = None, as_json: Json = False) -> None:
     """Compare the folder's schemas and sagakit's own with the registry; change nothing."""
     with _errors():
         texts = _texts(folder)
-        with _connected(registry) as client:
+        with _connected(context, registry) as client:
             compared = registration.compare(texts, client)
     _print(compared, {}, as_json)
     missing = [one for one in compared if one.standing is not Standing.REGISTERED]
@@ -82,24 +80,27 @@ def _texts(folder: Path | None) -> Mapping[str, str]:
 
 
 @contextmanager
-def _connected(url: str | None) -> Iterator[ConfluentRegistry]:
-    settings = Settings.load(registry_url=url).require("registry_url")
+def _connected(context: typer.Context, url: str | None) -> Iterator[ConfluentRegistry]:
+    settings = one_shot(context, "registry_url", registry_url=url)
     with connect_registry(settings) as client:
         yield client
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """One line for what went wrong, and exit code 2."""
+    """One line for what went wrong, and the exit code that it means."""
     try:
         yield
-    except (SettingsError, SchemaError, RegistryUnavailableError, IncompatibleSchemaError, ValueError) as error:
-        _say(" ".join(str(error).split()))
-        raise typer.Exit(2) from None
+    except Exception as error:
+        code = failures.code_of(error)
+        if code is None:
+            raise
+        _say(failures.one_line(error))
+        raise typer.Exit(code) from error
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[red]error[/red]: {escape(text)}")
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]sagakit:[/] {escape(text)}")
 
 
 def _print(compared: tuple[Compared, ...], ids: Mapping[str, int], as_json: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sagakit.adapters.confluent_registry import ConfluentRegistry
+from sagakit.cli import exits
 from sagakit.cli.schemas import app
 from sagakit.contracts.own import own_schemas
 
@@ -93,19 +94,19 @@ def test_an_incompatible_schema_stops_all(registry: Served, folder: Path, namesp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "code", "says"),
     [
-        (["check"], "not set: SAGAKIT_REGISTRY_URL"),
-        (["check", "nowhere", "--registry", "http://127.0.0.1:1"], "nowhere is not a folder"),
-        (["check", ".", "--registry", "http://127.0.0.1:1"], "has no .avsc file"),
-        (["register", "--registry", "http://127.0.0.1:1"], "http://127.0.0.1:1 does not answer"),
-        (["register", "--registry", "ftp://x"], "properties cannot be used"),
+        (["check"], exits.WRONG, "not set: SAGAKIT_REGISTRY_URL"),
+        (["check", "nowhere", "--registry", "http://127.0.0.1:1"], exits.WRONG, "nowhere is not a folder"),
+        (["check", ".", "--registry", "http://127.0.0.1:1"], exits.WRONG, "has no .avsc file"),
+        (["register", "--registry", "http://127.0.0.1:1"], exits.UNREACHABLE, "http://127.0.0.1:1 does not answer"),
+        (["register", "--registry", "ftp://x"], exits.WRONG, "properties cannot be used"),
     ],
 )
-def test_what_cannot_be_found_out_is_one_line_and_code_2(arguments: list[str], says: str) -> None:
+def test_what_cannot_be_found_out_is_one_line(arguments: list[str], code: int, says: str) -> None:
     result = run(*arguments)
-    assert result.exit_code == 2
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.exit_code == code
+    errors = [line for line in result.stderr.splitlines() if line.startswith("sagakit: ")]
     assert len(errors) == 1
     assert says in errors[0]
 
