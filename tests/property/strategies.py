@@ -1,5 +1,6 @@
 """Definitions as lint lets them pass, at random; and events of any kind, also such as nobody should send."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sagakit.core.address import Address
@@ -32,6 +33,11 @@ from sagakit.core.events import (
 )
 from sagakit.core.values import CONFLUENT, Data, Opened, Payload
 from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication
+
+PROFILE = settings.default
+assert PROFILE is not None
+TIMEOUT_S = 2 * PROFILE.max_examples
+"""A search may take as long as the profile is long."""
 
 START: Data = {"order_id": "o-1", "amount": 3, "gift": True}
 REPLY: Data = {"id": "r-1", "note": "thank you"}

@@ -7,6 +7,7 @@ ends, and the books balance.
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import event as seen
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -38,7 +39,9 @@ from sagakit.core.state import Early, Saga, State, StepStatus
 from sagakit.core.transitions import CompensationSucceeded, Direction, StepGivenUp, StepSucceeded, Transition
 from sagakit.proving.invariants import check, check_at_rest, check_effects, runs
 from sagakit.proving.participants import Mood, Participant
-from tests.property.strategies import REPLY, definitions, opened
+from tests.property.strategies import PROFILE, REPLY, TIMEOUT_S, definitions, opened
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 SAGA = ids.saga_id("default", "place-order", "o-1")
 STRANGER = ids.command_id(SAGA, 999, "ash", "forward", 1)
@@ -313,9 +316,6 @@ class World(RuleBasedStateMachine):
             for address, payload in zip(parked, payloads, strict=True)
         ]
 
-
-PROFILE = settings.default
-assert PROFILE is not None
 
 TestWorld = World.TestCase
 TestWorld.settings = settings(stateful_step_count=30, max_examples=3 * PROFILE.max_examples)

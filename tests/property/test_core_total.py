@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,9 @@ from sagakit.core.transitions import Transition
 from sagakit.proving.histories import dump, load
 from sagakit.proving.invariants import check
 from sagakit.proving.replay import replay
-from tests.property.strategies import definitions, events, opened
+from tests.property.strategies import TIMEOUT_S, definitions, events, opened
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 SAGA = ids.saga_id("default", "place-order", "o-1")
 FIRST = Start(
