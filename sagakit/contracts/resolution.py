@@ -21,16 +21,21 @@ _Resolve: TypeAlias = Callable[[Any], Any]
 _Plan: TypeAlias = list[tuple[str, _Resolve | None, Any]]
 
 
-def compile_resolution(record: RecordType) -> Resolve:
+def compile_resolution(record: RecordType) -> Resolve | None:
     """A function that gives data as `record` has it: defaults filled in, integers made doubles where it says so.
 
-    The data itself stays as it is. A field that is missing and has no default stays missing.
+    The data itself stays as it is. A field that is missing and has no default stays missing. None where no data can
+    change: without defaults and doubles.
 
     Raises:
         SchemaError: a default does not fit its field.
     """
-    compiler = _Compiler()
-    return partial(_record, compiler.plan(record))
+    plan = _Compiler().plan(record)
+    return None if _is_trivial(plan) else partial(_record, plan)
+
+
+def _is_trivial(plan: _Plan) -> bool:
+    return all(resolve is None and default is MISSING for _, resolve, default in plan)
 
 
 def default_value(node: Node, default: Any) -> Any:
@@ -72,13 +77,16 @@ def _default(node: Node, default: Any) -> Any:
 class _Compiler:
     def __init__(self) -> None:
         self._plans: dict[str, _Plan] = {}
+        self._unfinished: set[str] = set()
 
     def plan(self, record: RecordType) -> _Plan:
         if record.name not in self._plans:
             plan = self._plans[record.name] = []
+            self._unfinished.add(record.name)
             for field in record.fields:
                 default = MISSING if field.default is MISSING else default_value(field.type, field.default)
                 plan.append((field.name, self._node(field.type), default))
+            self._unfinished.remove(record.name)
         return self._plans[record.name]
 
     def _node(self, node: Node) -> _Resolve | None:
@@ -87,7 +95,10 @@ class _Compiler:
             case Primitive(kind="float" | "double"):
                 return _double
             case RecordType():
-                return partial(_record, self.plan(node))
+                plan = self.plan(node)
+                # Of a record within itself it is not known yet what its plan comes to.
+                unfinished = node.name in self._unfinished
+                return partial(_record, plan) if unfinished or not _is_trivial(plan) else None
             case Array():
                 items = self._node(node.items)
                 return None if items is None else partial(_array, items)

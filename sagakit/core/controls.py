@@ -16,7 +16,7 @@ from sagakit.core.replies import succeed
 from sagakit.core.state import Saga, Status, StepStatus
 from sagakit.core.transitions import Direction, Failure, FailureKind
 from sagakit.core.turn import Turn
-from sagakit.core.values import Data, Opened
+from sagakit.core.values import Opened
 
 _PARKED: Final = (StepStatus.PARKED, StepStatus.UNDO_PARKED)
 _SKIPPABLE: Final = (*_PARKED, StepStatus.BACKING_OFF, StepStatus.UNDO_BACKING_OFF)
@@ -103,7 +103,7 @@ def _skip(turn: Turn, event: Control) -> None:
     if step.status in (StepStatus.UNDO_PARKED, StepStatus.UNDO_BACKING_OFF):
         return turn.emit(t.CompensationSucceeded, address, Direction.COMPENSATION, step.undo_attempt or None)
     if _stands_in(event.payload, task.command.reply, needed=bool(task.keep)):
-        return succeed(turn, task, step.attempt or None, _data(event.payload))
+        return succeed(turn, task, step.attempt or None, turn.definition.data_of(event.payload))
     return _ignore(turn, event, f"skipping {address} needs the reply {task.command.reply} that it stands in for")
 
 
@@ -122,7 +122,3 @@ def _skip_at_end(turn: Turn, event: Control) -> None:
 def _stands_in(payload: Opened | None, wanted: str | None, *, needed: bool) -> bool:
     """Whether what an operator gives can stand in for a record of the type `wanted`."""
     return not needed if payload is None else payload.type == wanted
-
-
-def _data(payload: Opened | None) -> Data:
-    return {} if payload is None else payload.data

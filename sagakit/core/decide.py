@@ -124,7 +124,7 @@ def _start(turn: Turn, event: Start) -> None:
         return _ignore(turn, event, reason)
     early = turn.state.signals if isinstance(turn.state, Early) else ()
     definition = turn.definition
-    data = {} if event.payload is None else event.payload.data
+    data = definition.data_of(event.payload)
     lasts_ms = definition.deadline_ms if event.deadline_ms is None else event.deadline_ms
     turn.emit(
         t.SagaStarted,

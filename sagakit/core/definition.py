@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from sagakit.core.address import Address
-from sagakit.core.values import Data, EvaluationError, Value
+from sagakit.core.values import Data, EvaluationError, Opened, Value
 
 
 class Expression(Protocol):
@@ -17,6 +17,14 @@ class Expression(Protocol):
 
     def __call__(self, data: Data, /) -> Value | EvaluationError:
         """Evaluate over `data`: `start`, one entry a step (empty until it succeeded), `failure` while undoing."""
+        ...
+
+
+class Resolution(Protocol):
+    """Gives data as the definition's own schema of the record has it: an older writer leaves out what has a default."""
+
+    def __call__(self, data: Data, /) -> Data:
+        """The data, completed; pure, and what is given stays as it is."""
         ...
 
 
@@ -90,7 +98,8 @@ class Definition:
 
     `tasks` stand in an order in which each comes after all that it depends on. `deadline_ms` counts from the decision
     of the start. `start_keep` names the start record's top-level fields that some expression reads. `dedupe_ms` is how
-    long, in partition time, an ended saga's marker refuses to start the same message again.
+    long, in partition time, an ended saga's marker refuses to start the same message again. `resolutions` holds, by
+    record type, what data of older writers goes through; a type that is not in it needs none.
     """
 
     name: str
@@ -107,6 +116,7 @@ class Definition:
     tasks: Mapping[Address, Task]
     completed: Publication | None
     compensated: Publication | None
+    resolutions: Mapping[str, Resolution] = field(default_factory=dict)
     dependents: Mapping[Address, tuple[Address, ...]] = field(init=False)
     blank: Data = field(init=False)
     pivots: tuple[Address, ...] = field(init=False)
@@ -122,3 +132,10 @@ class Definition:
         pivots = tuple(task.address for task in self.tasks.values() if task.kind is Kind.PIVOT)
         object.__setattr__(self, "pivots", pivots)
         object.__setattr__(self, "backwards", tuple(self.tasks.values())[::-1])
+
+    def data_of(self, payload: Opened | None) -> Data:
+        """What expressions may read of a payload; nothing where there is none."""
+        if payload is None:
+            return {}
+        resolution = self.resolutions.get(payload.type)
+        return payload.data if resolution is None else resolution(payload.data)

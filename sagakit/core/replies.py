@@ -91,7 +91,7 @@ def _forward_reply(
 ) -> None:
     address, forward = task.address, Direction.FORWARD
     if rule is Rule.SUCCEED:
-        return succeed(turn, task, attempt, {} if event.payload is None else event.payload.data)
+        return succeed(turn, task, attempt, turn.definition.data_of(event.payload))
     if outcome is Outcome.REJECTED:
         declared = code in task.rejects
         turn.emit(t.StepRejected, address, forward, attempt, code=code, message=message, declared=declared)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sagakit.contracts.errors import SchemaError
+from sagakit.contracts.resolution import compile_resolution
 from sagakit.core.address import Address, InvalidAddressError
 from sagakit.core.definition import (
     Again,
@@ -12,6 +13,7 @@ from sagakit.core.definition import (
     Expression,
     Kind,
     Publication,
+    Resolution,
     RetryPolicy,
     Task,
 )
@@ -91,7 +93,21 @@ def build(document: Document, schemas: Schemas) -> Definition:
         tasks={task.address: task for task in tasks},
         completed=completed,
         compensated=compensated,
+        resolutions=_resolutions(document, schemas),
     )
+
+
+def _resolutions(document: Document, schemas: Schemas) -> Mapping[str, Resolution]:
+    """How data of older writers is completed, for the record types where that can change anything."""
+    found = {}
+    for name in sorted(records_of(document)):
+        try:
+            resolution = compile_resolution(schemas.record(name))
+        except SchemaError as error:
+            raise InvalidDefinitionError(f"the schema of {name} cannot be read: {error}") from error
+        if resolution is not None:
+            found[name] = resolution
+    return found
 
 
 class _Fields:

@@ -349,7 +349,7 @@ def _refuse(event: Event, refusal: Refusal) -> Event:
 
 
 def _business_key(definition: Definition, opened: Opened) -> str:
-    value = definition.key({"start": dict(opened.data)})
+    value = definition.key({"start": dict(definition.data_of(opened))})
     if isinstance(value, EvaluationError):
         raise UndecodableError(f"the key of {definition.name!r} has no value: {value.message} ({value.expression})")
     try:

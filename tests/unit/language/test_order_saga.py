@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sagakit.contracts.schemas import load_folder
-from sagakit.core.values import EvaluationError, Value
+from sagakit.core.values import EvaluationError, Opened, Payload, Value
 from sagakit.language.builder import DefinitionError, compensation, definition, event, step
 from sagakit.language.canonical import canonical_form
 from sagakit.language.findings import rules_table
@@ -104,3 +104,16 @@ def test_the_builder_says_all_that_is_wrong() -> None:
         definition("x", version=1, owner="team", start="test.Order", key="start.text", steps=[one, one])
     assert [finding.code for finding in caught.value.findings] == ["SK102", "SK105", "SK106"]
     assert "steps.a.timeout" in str(caught.value)
+
+
+def test_an_older_writer_is_read_as_the_definitions_own_schemas_have_it() -> None:
+    order = json.loads(SCHEMAS["test.Order"])
+    order["fields"].append({"name": "channel", "type": "string", "default": "web"})
+    compiled = compile_definition(document(), {**SCHEMAS, "test.Order": json.dumps(order)})
+    assert not isinstance(compiled, list), compiled
+    payload = Payload(framed=b"", encoding="confluent")
+
+    known = compiled.data_of(Opened(payload=payload, type="test.Order", data={"order_id": "o-1"}))
+    assert (known["order_id"], known["channel"]) == ("o-1", "web")
+    assert compiled.data_of(Opened(payload=payload, type="test.Unknown", data={"a": 1})) == {"a": 1}
+    assert compiled.data_of(None) == {}
