@@ -250,21 +250,28 @@ class Orchestrator:
     def _fire_timers(self, cycle: Cycle) -> None:
         """Fire what is due in partition time: the append time of what was read, or the wall clock once all was read."""
         left = TIMERS_PER_CYCLE
-        for partition, memory in self._memory.items():
-            due_ms = memory.earliest_due_ms() if memory.restored and partition not in self._blocked else None
-            if due_ms is None or due_ms > cycle.now_ms or not left:
-                continue
-            partition_ms = self._partition_time(cycle, partition, memory, due_ms)
+        for partition, partition_ms in self._due(cycle).items():
+            memory = self._memory[partition]
             for key in memory.due(min(partition_ms, cycle.now_ms), left):
                 left -= 1
                 if not self._fire(cycle, partition, memory, key, partition_ms):
                     break
 
-    def _partition_time(self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, due_ms: int) -> int:
-        read_ms = cycle.clocks.get(partition, memory.clock_ms)
-        if read_ms >= due_ms or not self._log.reached_end([partition]):
-            return read_ms
-        return max(read_ms, cycle.now_ms)
+    def _due(self, cycle: Cycle) -> dict[TopicPartition, int]:
+        """The partitions that have a timer due by the wall clock, and the time that each has reached."""
+        times: dict[TopicPartition, int] = {}
+        behind: list[TopicPartition] = []
+        for partition, memory in self._memory.items():
+            due_ms = memory.earliest_due_ms() if memory.restored and partition not in self._blocked else None
+            if due_ms is None or due_ms > cycle.now_ms:
+                continue
+            times[partition] = cycle.clocks.get(partition, memory.clock_ms)
+            if times[partition] < due_ms:
+                behind.append(partition)
+        if behind:
+            for partition in self._log.reached_end(behind):
+                times[partition] = max(times[partition], cycle.now_ms)
+        return times
 
     def _fire(
         self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, key: bytes, partition_ms: int

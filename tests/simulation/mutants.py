@@ -151,7 +151,12 @@ def attempt_in_the_idempotency_key(patch: pytest.MonkeyPatch) -> None:
 
 def timers_on_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     """A timer fires as soon as the clock on the wall says so, whatever waits in the log (rule 14)."""
-    patch.setattr(Orchestrator, "_partition_time", lambda _self, cycle, *_rest: cycle.now_ms)
+    due = Orchestrator._due
+
+    def due_at_once(self: Orchestrator, cycle: Cycle) -> dict[TopicPartition, int]:
+        return dict.fromkeys(due(self, cycle), cycle.now_ms)
+
+    patch.setattr(Orchestrator, "_due", due_at_once)
 
 
 def reply_without_attempt(patch: pytest.MonkeyPatch) -> None:
