@@ -24,6 +24,9 @@ _WARM_UP_PASSES: Final = 6
 _STAGGER: Final = 4
 _POINTS_MIN: Final = 8
 """Over at least so many places are the kills spread, if there are as many kills."""
+
+_PROCESSES_MIN: Final = 5
+"""And over so many processes: where work piles up the next kill is likeliest, and one service would die on and on."""
 _AT_START: Final = frozenset({"orchestrator.in-restore", "orchestrator.in-rebalance"})
 """Passed before a process has done anything: armed only in those that take over from one that was killed."""
 
@@ -38,7 +41,8 @@ class Kills:
 
     def environment(self, who: str, *, again: bool) -> Mapping[str, str]:
         """What arms the failpoints of a process; `again`: it takes over from one that was killed."""
-        if not self.count:
+        deaths = sum(death.who == who for death in self.so_far())
+        if not self.count or deaths > self.count // _PROCESSES_MIN:
             return {}
         points = sorted(POINTS if again else POINTS - _AT_START)
         each = self.count // _POINTS_MIN + 1

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.acceptance
 
 COMMAND = (sys.executable, "-m", "sagakit.cli.main", "demo")
 WIDE = {"COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
+PROJECT = Path(__file__).parents[2]
 BOOKS = ("money", "stock", "notifications", "ledgers", "backlog")
 
 
@@ -72,6 +73,19 @@ def test_every_order_of_the_file_ends_one_way_or_another(played: tuple[str, Path
     reasons = [number(output, f"  {reason}") for reason in re.findall(r"^\s+(\w+: [A-Z_]+)\s", output, re.MULTILINE)]
     assert len(reasons) >= 3, "orders are undone for more than one reason"
     assert sum(reasons) == ended[1]
+
+
+def test_the_readme_shows_what_it_prints(played: tuple[str, Path]) -> None:
+    """Counts are those of the file's orders; times and, where the last pieces are fought for, amounts differ."""
+    output, _ = played
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- demo -->")[1].split("```")[1]
+    counts = [line for line in shown.splitlines() if re.search(r"\d+%$", line)]
+    assert len(counts) == 6
+    for line in counts:
+        assert line.split() in [printed.split() for printed in output.splitlines()], line
+    for book in BOOKS:
+        assert row(shown, book).rstrip().endswith("balances")
 
 
 def test_it_tells_how_long_orders_took(played: tuple[str, Path]) -> None:
