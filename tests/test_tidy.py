@@ -131,6 +131,7 @@ def test_tests_await_events_and_do_not_sleep() -> None:
         where
         for where, node in nodes("tests")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep", "asyncio.sleep"}
+        if ast.unparse(node) != "asyncio.sleep(0)"  # lets others run, and waits for nothing
     ]
     assert sleeps == []
 

@@ -266,7 +266,7 @@ def test_a_stuck_async_handler_is_cancelled_which_is_no_failure(messages: Memory
     async def charge(command: ChargeCard) -> CardCharged:
         begun.set()
         try:
-            await asyncio.sleep(3_600)
+            await asyncio.Event().wait()  # for ever
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -307,8 +307,7 @@ def test_shutdown_finishes_what_runs(messages: MemoryMessages, with_: Formats, i
         @service.command
         async def charge(command: ChargeCard, ctx: Context) -> CardCharged:
             gate.entered.append(ctx.attempt)
-            while not gate.open.is_set():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(gate.open.wait)
             return charged(command)
 
     with running(service, messages, with_) as started:
