@@ -42,7 +42,7 @@ def load_service(path: str) -> Service:
     """
     module_name, separator, attribute = path.partition(":")
     if not separator or not module_name or not attribute:
-        raise SettingsError(f"{path!r} names no service: write module:attribute, such as services.payments:app")
+        raise SettingsError(f"{path!r} names no service: write module:attribute, such as services.payments.app:app")
     working_directory = str(Path.cwd())
     if working_directory not in sys.path:
         sys.path.insert(0, working_directory)
