@@ -34,9 +34,10 @@ from sagakit.core.events import (
 from sagakit.core.values import CONFLUENT, Data, Opened, Payload
 from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication
 
-PROFILE = settings.default
-assert PROFILE is not None
-TIMEOUT_S = 2 * PROFILE.max_examples
+_PROFILE = settings.default
+assert _PROFILE is not None
+EXAMPLES = _PROFILE.max_examples
+TIMEOUT_S = 2 * EXAMPLES
 """A search may take as long as the profile is long."""
 
 START: Data = {"order_id": "o-1", "amount": 3, "gift": True}

@@ -39,7 +39,7 @@ from sagakit.core.state import Early, Saga, State, StepStatus
 from sagakit.core.transitions import CompensationSucceeded, Direction, StepGivenUp, StepSucceeded, Transition
 from sagakit.proving.invariants import check, check_at_rest, check_effects, runs
 from sagakit.proving.participants import Mood, Participant
-from tests.property.strategies import PROFILE, REPLY, TIMEOUT_S, definitions, opened
+from tests.property.strategies import EXAMPLES, REPLY, TIMEOUT_S, definitions, opened
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
@@ -318,4 +318,4 @@ class World(RuleBasedStateMachine):
 
 
 TestWorld = World.TestCase
-TestWorld.settings = settings(stateful_step_count=30, max_examples=3 * PROFILE.max_examples)
+TestWorld.settings = settings(stateful_step_count=30, max_examples=3 * EXAMPLES)
