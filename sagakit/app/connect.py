@@ -67,12 +67,10 @@ def connect(settings: Settings, *, source: str = "/clients") -> Iterator[Client]
     """
     with connect_reader(settings) as reader:
         partitions = reader.partitions(settings.topics.inbox, CONNECT_TIMEOUT_S)
-    sender = KafkaSender(client_properties(settings), instrument=instrument_producer)
-    composer = Composer(
-        registry=connect_registry(settings), topics=settings.topics, partitions=partitions, source=source
-    )
-    with Client(composer, sender) as client:
-        yield client
+    with connect_registry(settings) as registry:
+        composer = Composer(registry=registry, topics=settings.topics, partitions=partitions, source=source)
+        with Client(composer, KafkaSender(client_properties(settings), instrument=instrument_producer)) as client:
+            yield client
 
 
 def require_broker(settings: Settings) -> None:

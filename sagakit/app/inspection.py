@@ -4,6 +4,7 @@ Everything here reads whole partitions: a saga's state and backlog lie in the on
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -76,8 +77,8 @@ def find(settings: Settings, saga_id: str, progress: Progress) -> Found:
     values = [value for _, value in sorted(latest.items()) if value is not None]
     state = None
     if values:
-        own, payloads, _ = _codecs(settings)
-        state = decode_state(values[0], own, payloads)
+        with _codecs(settings) as (own, payloads):
+            state = decode_state(values[0], own, payloads)
     return Found(saga_id=saga_id, partition=partition.partition, state=state, waiting_in_inbox=waiting)
 
 
@@ -87,10 +88,9 @@ def history(settings: Settings, saga_id: str, progress: Progress) -> list[Record
     Raises:
         LogUnavailableError, RegistryUnavailableError: a server does not answer.
     """
-    own, payloads, _ = _codecs(settings)
     prefix = f"{saga_id}/".encode()
     told: list[Recorded] = []
-    with connect_reader(settings) as reader:
+    with connect_reader(settings) as reader, _codecs(settings) as (own, payloads):
         partition = _partition(reader, settings.topics.backlog, saga_id)
         for record in _records(reader, partition, progress):
             if record.value is None or not (record.key or b"").startswith(prefix):
@@ -115,8 +115,7 @@ def stories(settings: Settings, saga_id: str, progress: Progress) -> list[Story]
 
 def parked(settings: Settings, progress: Progress) -> Iterator[Saga]:
     """Every saga that waits for a person, by reading the whole state topic; errors as `find`."""
-    own, payloads, _ = _codecs(settings)
-    with connect_reader(settings) as reader:
+    with connect_reader(settings) as reader, _codecs(settings) as (own, payloads):
         for number in range(reader.partitions(settings.topics.state)):
             latest: dict[bytes, bytes | None] = {}
             for record in _records(reader, TopicPartition(settings.topics.state, number), progress):
@@ -175,10 +174,10 @@ def state_word(state: State | None) -> str:
     return "early" if isinstance(state, Early) else "unknown"
 
 
-def _codecs(settings: Settings) -> tuple[OwnRecords, PlainPayloadCodec, AvroCodec]:
-    registry = connect_registry(settings)
-    avro = AvroCodec(registry)
-    return OwnRecords(registry), PlainPayloadCodec(avro), avro
+@contextmanager
+def _codecs(settings: Settings) -> Iterator[tuple[OwnRecords, PlainPayloadCodec]]:
+    with connect_registry(settings) as registry:
+        yield OwnRecords(registry), PlainPayloadCodec(AvroCodec(registry))
 
 
 def _partition(reader: KafkaReader, topic: str, saga_id: str) -> TopicPartition:

@@ -14,7 +14,7 @@ from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.registration import Standing
 from sagakit.core.turn import ENGINE_LEVEL
 from sagakit.ports.log import Outgoing
-from sagakit.ports.registry import IncompatibleSchemaError, SchemaRegistry
+from sagakit.ports.registry import IncompatibleSchemaError, SchemaRegistry, UnknownSchemaError
 
 _FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
@@ -79,14 +79,14 @@ def apply(settings: Settings, wanted: Sequence[WantedTopic], *, at_ms: int) -> A
     """
     require_broker(settings)
     made, differences = TopicAdmin(client_properties(settings)).apply(wanted)
-    registry = connect_registry(settings)
-    register_own_schemas(registry)
-    known = read_catalogue(settings).namespace
     written = None
-    if known is None:
-        written = _write_namespace(settings, registry, at_ms)
-    elif known.partitions != settings.partitions:
-        raise NamespaceDiffersError(_differs(settings, known))
+    with connect_registry(settings) as registry:
+        register_own_schemas(registry)
+        known = read_catalogue(settings).namespace
+        if known is None:
+            written = _write_namespace(settings, registry, at_ms)
+        elif known.partitions != settings.partitions:
+            raise NamespaceDiffersError(_differs(settings, known))
     return Applied(made=made, namespace=written, differences=differences)
 
 
@@ -141,6 +141,23 @@ def require_namespace(settings: Settings) -> None:
         )
     if known.partitions != settings.partitions:
         raise NamespaceDiffersError(_differs(settings, known))
+
+
+def require_own_schemas(settings: Settings) -> None:
+    """The check of whoever writes sagakit's own records: a schema that is missing must not show at the first saga.
+
+    Raises:
+        NamespaceDiffersError: some are not registered as this release has them.
+        RegistryUnavailableError: the registry does not answer.
+    """
+    try:
+        with connect_registry(settings) as registry:
+            OwnRecords(registry).prepare()
+    except UnknownSchemaError as error:
+        raise NamespaceDiffersError(
+            "sagakit's own schemas are not registered as this release has them; run its `sagakit topics apply` "
+            f"({error})"
+        ) from error
 
 
 def register_own_schemas(registry: SchemaRegistry) -> None:

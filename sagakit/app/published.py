@@ -9,6 +9,7 @@ from sagakit.adapters.kafka_publisher import KafkaPublisher
 from sagakit.adapters.topics import TopicAdmin
 from sagakit.app.connect import client_properties, connect_reader, connect_registry, require_broker
 from sagakit.app.settings import Settings
+from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecords
 from sagakit.core.definition import Definition
 from sagakit.language.canonical import Bundle, compile_bundle
@@ -77,20 +78,32 @@ def read_catalogue(settings: Settings) -> Catalogue:
     Raises:
         LogUnavailableError: the broker does not answer, or there is no such topic.
         RegistryUnavailableError: the registry does not answer.
+        UndecodableError: the namespace record is none, or of a release that this one does not know.
     """
-    own = OwnRecords(connect_registry(settings))
     latest: dict[bytes, bytes | None] = {}
     with connect_reader(settings) as reader:
         reader.partitions(settings.topics.definitions)
         for records in reader.read(TopicPartition(settings.topics.definitions, 0)):
             latest.update({record.key or b"": record.value for record in records})
+    with connect_registry(settings) as registry:
+        return _catalogue(latest, OwnRecords(registry))
+
+
+def _catalogue(latest: Mapping[bytes, bytes | None], own: OwnRecords) -> Catalogue:
     namespace = None
     definitions: dict[tuple[str, int], PublishedDefinition] = {}
     unreadable: list[str] = []
     for key, value in latest.items():
         if value is None:
             continue
-        record = own.decode(value)
+        try:
+            record = own.decode(value)
+        except UndecodableError:
+            # Nothing else is lost by it; but who cannot read what holds for the namespace must not make it anew.
+            if key == NAMESPACE_KEY.encode():
+                raise
+            unreadable.append(key.decode(errors="replace"))
+            continue
         if record.name == "PublishedDefinition":
             found = _definition_of(record.fields)
             definitions[found.name, found.version] = found
@@ -126,8 +139,10 @@ class PublishedDefinitions:
         """
         settings = self._settings
         require_broker(settings)
-        registry = connect_registry(settings)
-        with KafkaPublisher(client_properties(settings), publisher_id(settings)) as publisher:
+        with (
+            connect_registry(settings) as registry,
+            KafkaPublisher(client_properties(settings), publisher_id(settings)) as publisher,
+        ):
             catalogue = read_catalogue(settings)
             if catalogue.namespace is None:
                 raise PublishingRefusedError(

@@ -30,6 +30,7 @@ from sagakit.participants import (
     ServiceExchange,
     ServiceRuntime,
 )
+from sagakit.ports.registry import SchemaRegistry
 
 _log = structlog.get_logger("sagakit.app")
 
@@ -82,21 +83,23 @@ def run_service(
         MessagesUnavailableError: the Kafka client can go on no more.
         UnknownSchemaError: the schema of a reply is not registered.
     """
-    runtime = _runtime(settings, service, RuntimeSettings(threads=threads))
-    started(lambda: _report(service, runtime))
-    stop.then(runtime.stop)
     commands = [settings.topics.commands(service.name)] if service.commands else []
-    try:
-        with purging(client_properties(settings), settings.topics.service_group(service.name), commands):
-            runtime.run()
-    except HandlersStuckError:
-        _log.critical("the process ends at once", exc_info=True)
-        logging.shutdown()
-        os._exit(EXIT_STUCK)
+    with connect_registry(settings) as registry:
+        runtime = _runtime(settings, service, registry, RuntimeSettings(threads=threads))
+        started(lambda: _report(service, runtime))
+        stop.then(runtime.stop)
+        try:
+            with purging(client_properties(settings), settings.topics.service_group(service.name), commands):
+                runtime.run()
+        except HandlersStuckError:
+            _log.critical("the process ends at once", exc_info=True)
+            logging.shutdown()
+            os._exit(EXIT_STUCK)
 
 
-def _runtime(settings: Settings, service: Service, runtime_settings: RuntimeSettings) -> ServiceRuntime:
-    registry = connect_registry(settings)
+def _runtime(
+    settings: Settings, service: Service, registry: SchemaRegistry, runtime_settings: RuntimeSettings
+) -> ServiceRuntime:
     avro = AvroCodec(registry)
     formats = Formats(
         registry=registry,

@@ -198,7 +198,7 @@ class TestSagas:
         assert untold.code == exits.NO
         assert "sagakit status" in untold.error
         with self.running(shop, "orchestrator", *SERVICES) as processes:
-            self.becomes(processes[0], shop, saga_id, "completed")
+            self.becomes(processes, shop, saga_id, "completed")
             by_key = shop.run("status", "--definition", "place-order", "--key", key, "--json")
             assert by_key.json["saga_id"] == saga_id
             for process in processes:
@@ -216,11 +216,11 @@ class TestSagas:
         key, file = placed(shop, 1)
         saga_id = shop.run("start", "place-order", key, "--payload", file, "--json").json["saga_id"]
         with self.running(shop, "orchestrator") as (orchestrator,):  # nobody answers the first command
-            self.becomes(orchestrator, shop, saga_id, "running")
+            self.becomes([orchestrator], shop, saga_id, "running")
             assert shop.run("cancel", saga_id).code == exits.WRONG
             cancelled = shop.run("cancel", saga_id, "--reason", "ordered twice", "--actor", "kim", "--ticket", "T-1")
             assert cancelled.code == exits.DONE
-            self.becomes(orchestrator, shop, saga_id, "compensating")
+            self.becomes([orchestrator], shop, saga_id, "compensating")
             assert shop.run("retry", saga_id, "--reason", "no").code == exits.DONE
             orchestrator.wait_until(
                 lambda: "retry refused" in shop.run("history", saga_id).out, timeout_s=60, what="seen to refuse"
@@ -237,15 +237,18 @@ class TestSagas:
         assert (unknown.code, "place-order" in unknown.error) == (exits.NO, True)
 
     @staticmethod
-    def becomes(orchestrator: Process, desk: Desk, saga_id: str, word: str) -> None:
+    def becomes(processes: list[Process], desk: Desk, saga_id: str, word: str) -> None:
         """Wait until the saga's state is `word`; asked within this process, where a look costs milliseconds."""
         named = {name.removeprefix("SAGAKIT_").lower(): value for name, value in desk.environment.items()}
-        settings = Settings.load(**{name: value for name, value in named.items() if name in Settings.model_fields})
+        own: dict[str, Any] = {name: value for name, value in named.items() if name in Settings.model_fields}
+        settings = Settings.load(**own)
 
         def is_so() -> bool:
+            for process in processes:
+                assert process.is_running, process.log_tail()
             return inspection.state_word(inspection.find(settings, saga_id, lambda _done, _of: None).state) == word
 
-        orchestrator.wait_until(is_so, timeout_s=90, what=f"done with what makes the saga {word}")
+        processes[0].wait_until(is_so, timeout_s=90, what=f"done with what makes the saga {word}")
 
     @staticmethod
     def running(desk: Desk, *names: str) -> "Running":

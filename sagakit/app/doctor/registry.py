@@ -29,9 +29,9 @@ def keeps_schemas(settings: Settings) -> Finding:
     if not settings.registry_url:
         return warn(check, "none is set, so none was asked", "Set SAGAKIT_REGISTRY_URL.")
     subject = f"sagakit.doctor.probe{uuid4().hex[:10]}.Probe"
-    registry = connect_registry(settings)
     try:
-        return _try(check, registry, subject)
+        with connect_registry(settings) as registry:
+            return _try(check, registry, subject)
     except SchemaError as error:
         return fail(
             check, f"it does not take a simple schema: {error}", "Use a registry that speaks the Confluent API."
@@ -51,15 +51,15 @@ def has_own_schemas(settings: Settings) -> Finding:
     check = "sagakit's own schemas"
     if not settings.registry_url:
         return warn(check, "no registry is set", "Set SAGAKIT_REGISTRY_URL.")
-    registry = connect_registry(settings)
     missing: list[str] = []
-    for name, text in own_schemas().items():
-        try:
-            registry.schema_id(name, text)
-        except UnknownSchemaError:
-            missing.append(name)
-        except RegistryUnavailableError as error:
-            return fail(check, f"the registry does not answer: {error}", "Check that it runs.")
+    with connect_registry(settings) as registry:
+        for name, text in own_schemas().items():
+            try:
+                registry.schema_id(name, text)
+            except UnknownSchemaError:
+                missing.append(name)
+            except RegistryUnavailableError as error:
+                return fail(check, f"the registry does not answer: {error}", "Check that it runs.")
     if missing:
         found = f"{len(missing)} of {len(own_schemas())} are not registered, among them {missing[0]}"
         return warn(check, found, "Run `sagakit schemas register`.")
@@ -98,3 +98,4 @@ def _remove(settings: Settings, subject: str) -> None:
         # A registry that may not delete, or is away: the subject is unique and harms nobody.
         with contextlib.suppress(SchemaRegistryError, OSError):
             client.delete_subject(subject, permanent=permanent)
+    client.close()
