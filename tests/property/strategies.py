@@ -37,8 +37,8 @@ from sagakit.proving.definitions import Constant, Failing, Path, command, defini
 _PROFILE = settings.default
 assert _PROFILE is not None
 EXAMPLES = _PROFILE.max_examples
-TIMEOUT_S = 2 * EXAMPLES
-"""A search may take as long as the profile is long."""
+TIMEOUT_S = 6 * EXAMPLES
+"""A search may take as long as the profile is long; a machine that is busy with others is no failure."""
 
 START: Data = {"order_id": "o-1", "amount": 3, "gift": True}
 REPLY: Data = {"id": "r-1", "note": "thank you"}
