@@ -90,7 +90,7 @@ def cluster_stage(cluster: Cluster, folder: Path, ledgers: Path, kills: int, see
         stage = Stage(
             settings=settings,
             properties=client_properties(settings),
-            registry=connect_registry(settings),
+            registry=closings.enter_context(connect_registry(settings)),
             ledgers=ledgers,
             readers={**readers(settings.topics), **_orchestrators_read(settings)},
             supervisor=troupe,
@@ -178,11 +178,13 @@ def provision(settings: Settings, bundles: Sequence[Bundle], others: Collection[
     applied = provisioning.apply(settings, provisioning.wanted_topics(settings, services), at_ms=now_ms)
     if fatal := [str(one) for one in applied.differences if one.fatal]:
         raise DemoError(f"topics are there already and not as they must be: {'; '.join(fatal)}")
-    registry = connect_registry(settings)
-    compared = registration.compare(shop_schemas(), registry)
-    if broken := [one.subject for one in compared if one.standing is Standing.INCOMPATIBLE]:
-        raise DemoError(f"the registry has other schemas than the shop's: {', '.join(broken)}; use another registry")
-    registration.register([one for one in compared if one.standing is not Standing.REGISTERED], registry)
+    with connect_registry(settings) as registry:
+        compared = registration.compare(shop_schemas(), registry)
+        if broken := [one.subject for one in compared if one.standing is Standing.INCOMPATIBLE]:
+            raise DemoError(
+                f"the registry has other schemas than the shop's: {', '.join(broken)}; use another registry"
+            )
+        registration.register([one for one in compared if one.standing is not Standing.REGISTERED], registry)
     PublishedDefinitions(settings, wall_clock_ms).publish(bundles, "demo")
 
 
