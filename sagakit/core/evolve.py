@@ -4,14 +4,18 @@ A saga's snapshot is the fold of its run's transitions, in order of `seq`. Trans
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from sagakit.core import transitions as t
 from sagakit.core.address import Address
+from sagakit.core.copying import Copier
 from sagakit.core.events import Signal, Start
 from sagakit.core.state import End, KeptSignal, Marker, Saga, State, Status, Step, StepStatus
 from sagakit.core.transitions import Direction, Header, Transition
+
+_saga_with: Final = Copier(Saga)
+_step_with: Final = Copier(Step)
+_marker_with: Final = Copier(Marker)
 
 
 class BrokenHistoryError(Exception):
@@ -47,10 +51,10 @@ def evolve(state: State | None, transition: Transition) -> State | None:
             "missing or belongs to another run"
         )
     if isinstance(state, Marker):
-        return replace(state, seq=header.seq, at_ms=header.at_ms)
+        return _marker_with(state, seq=header.seq, at_ms=header.at_ms)
     rule = _RULES.get(type(transition))
     if rule is None:
-        return replace(state, seq=header.seq, at_ms=header.at_ms)
+        return _saga_with(state, seq=header.seq, at_ms=header.at_ms)
     return rule(state, header, transition)
 
 
@@ -80,7 +84,7 @@ def _started(transition: t.SagaStarted) -> Saga:
 
 
 def _moved(saga: Saga, header: Header, **changes: Any) -> Saga:
-    return replace(saga, seq=saga.seq + 1, at_ms=header.at_ms, **changes)
+    return _saga_with(saga, seq=saga.seq + 1, at_ms=header.at_ms, **changes)
 
 
 def _address(header: Header) -> Address:
@@ -102,7 +106,7 @@ _UNREACHED: Final = Step(status=StepStatus.PARKED)
 
 def _step(saga: Saga, header: Header, **changes: Any) -> Saga:
     address = _address(header)
-    step = replace(saga.steps.get(address, _UNREACHED), **changes)
+    step = _step_with(saga.steps.get(address, _UNREACHED), **changes)
     return _moved(saga, header, steps={**saga.steps, address: step})
 
 
@@ -125,7 +129,7 @@ def _skipped(saga: Saga, header: Header, _: t.StepSkipped) -> Saga:
 
 def _succeeded(saga: Saga, header: Header, fact: t.StepSucceeded) -> Saga:
     address = _address(header)
-    step = replace(_reached(saga, header), status=StepStatus.SUCCEEDED, due_at_ms=None, unknown=())
+    step = _step_with(_reached(saga, header), status=StepStatus.SUCCEEDED, due_at_ms=None, unknown=())
     data = {**saga.data, str(address): dict(fact.kept)}
     return _moved(saga, header, data=data, steps={**saga.steps, address: step})
 

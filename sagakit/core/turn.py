@@ -5,13 +5,13 @@ where headers, sequence numbers and causes are made.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from sagakit.core import ids
 from sagakit.core import transitions as t
 from sagakit.core.actions import Action, PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
+from sagakit.core.copying import Copier
 from sagakit.core.definition import Command, Definition, Expression, Publication, Task
 from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start, TraceContext
 from sagakit.core.evolve import evolve
@@ -21,6 +21,9 @@ from sagakit.core.values import Data, EvaluationError, Value
 
 ENGINE_LEVEL: Final = 1
 """The rules and formats of this release. A run keeps the level that it began with."""
+
+
+_cause_with: Final = Copier(Cause)
 
 
 class Turn:
@@ -121,7 +124,7 @@ class Turn:
 
     def _cause_of_the_others(self) -> Cause:
         if self._follow_up is None:
-            self._follow_up = replace(self.event.cause, seq=self.transitions[0].header.seq)
+            self._follow_up = _cause_with(self.event.cause, seq=self.transitions[0].header.seq)
         return self._follow_up
 
     def refusal(self, target: Refused, address: Address | None = None) -> Refusal | None:
