@@ -121,10 +121,10 @@ class ServiceExchange:
                 return self._events.get((record.topic, type_))
         return None
 
-    def prepare(self, record: Record) -> Call | Answer | None:
+    def prepare(self, record: Record, *, may_have_begun: bool = False) -> Call | Answer | None:
         """See `Exchange.prepare`."""
         if record.topic == self._command_topic:
-            return self._prepare_command(record)
+            return self._prepare_command(record, may_have_begun)
         return self._prepare_event(record)
 
     def answer(self, record: Record, call: Call, outcome: Outcome) -> Answer | None:
@@ -166,12 +166,14 @@ class ServiceExchange:
             case _:
                 return None
 
-    def _prepare_command(self, record: Record) -> Call | Answer:
+    def _prepare_command(self, record: Record, may_have_begun: bool) -> Call | Answer:
         try:
             command = env.read_command_headers(record)
         except UndecodableError as error:
             return self._dead_letter(record, f"nobody to reply to: {error.reason}")
         if self._clock_ms() >= command.expires_at_ms:
+            if may_have_begun:
+                return self._failed(command, "ExpiredAfterHandover", "expired; an earlier process may have begun it")
             envelope = self._envelope(command, "expired")
             return Answer(kind=AnswerKind.SMALL_REPLY, record=encode_expired(command, self._formats.own, envelope))
         handler = self._service.commands.get(command.type)

@@ -110,7 +110,7 @@ class ServiceRuntime:
         worklist: Worklist[Record] = Worklist(
             limit=self._settings.in_work_max, partition_limit=self._settings.in_work_max_per_partition
         )
-        self._desk = Desk(worklist, clock)
+        self._desk = Desk(worklist, clock, begun_max=self._settings.in_work_max)
 
     @property
     def assigned(self) -> frozenset[TopicPartition]:

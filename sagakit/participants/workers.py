@@ -54,8 +54,11 @@ class Exchange(Protocol):
         """The handler by the headers alone; None if they do not tell."""
         ...
 
-    def prepare(self, record: Record) -> Call | Answer | None:
-        """What to call, or what to answer without a call. None: the record is not for this service, and is finished."""
+    def prepare(self, record: Record, *, may_have_begun: bool = False) -> Call | Answer | None:
+        """What to call, or what to answer without a call. None: the record is not for this service, and is finished.
+
+        `may_have_begun`: this may be a redelivery of what another process began, so nothing is known of its effect.
+        """
         ...
 
     def answer(self, record: Record, call: Call, outcome: Outcome) -> Answer | None:
@@ -160,7 +163,9 @@ class Workers:
         while job is not None:
             if not self._desk.begin(job):
                 return
-            prepared = self._patiently(job, partial(self._exchange.prepare, job.item))
+            prepared = self._patiently(
+                job, partial(self._exchange.prepare, job.item, may_have_begun=self._desk.may_have_begun(job))
+            )
             if prepared is _GIVEN_UP:
                 job = self._desk.given_back(job)
             elif not isinstance(prepared, Call):

@@ -147,6 +147,14 @@ def test_what_has_expired_is_not_begun(exchange: ServiceExchange, with_: Formats
     assert support.headers(answer.record)["ce_type"] == "sagakit.Expired"
 
 
+def test_what_has_expired_and_may_have_been_begun_before_is_not_known_to_have_had_no_effect(
+    exchange: ServiceExchange, with_: Formats
+) -> None:
+    record = support.received(support.command(with_=with_, expires_at_ms=support.now_ms() - 1))
+    kind, _ = failure_of(exchange.prepare(record, may_have_begun=True), with_)
+    assert kind == "ExpiredAfterHandover"
+
+
 def test_an_unknown_command_fails_and_says_what_is_known(exchange: ServiceExchange, with_: Formats) -> None:
     sent = support.command(with_=with_, type_="shop.inventory.ReleaseStock", data={"order_id": "order-1"})
     kind, message = failure_of(exchange.prepare(support.received(sent)), with_)

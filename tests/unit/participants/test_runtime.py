@@ -485,9 +485,9 @@ class SometimesAway(ServiceExchange):
         if self.asked <= self.away:
             raise RegistryUnavailableError("the registry does not answer")
 
-    def prepare(self, record: Record) -> Call | Answer | None:
+    def prepare(self, record: Record, *, may_have_begun: bool = False) -> Call | Answer | None:
         self._ask()
-        return super().prepare(record)
+        return super().prepare(record, may_have_begun=may_have_begun)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -536,9 +536,23 @@ def test_a_service_waits_at_start_for_its_registry(messages: MemoryMessages, wit
     started.stop()
 
 
+def test_an_expired_command_that_a_dead_process_may_have_begun_is_not_said_to_have_had_no_effect(
+    messages: MemoryMessages, with_: Formats
+) -> None:
+    """A process that dies between effect and reply leaves a command that its heir gets again, perhaps too late."""
+    settings = RuntimeSettings(in_work_max=2, in_work_max_per_partition=2)
+    with running(trivial(), messages, with_, settings):
+        messages.assign(P0)
+        late = support.now_ms() - 1
+        expired = [support.command(number, with_=with_, expires_at_ms=late) for number in range(3)]
+        messages.arrive(*(support.received(sent, offset) for offset, sent in enumerate(expired)))
+        messages.until(lambda: messages.committed == {P0: 3})
+    assert sorted(outcomes(messages)) == ["expired", "failed", "failed"]
+
+
 def test_a_bug_of_ours_ends_the_service_and_is_not_swallowed(messages: MemoryMessages, with_: Formats) -> None:
     class Broken(ServiceExchange):
-        def prepare(self, record: Record) -> Call | Answer | None:
+        def prepare(self, record: Record, *, may_have_begun: bool = False) -> Call | Answer | None:
             raise RuntimeError("a bug")
 
     service = trivial()
