@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Message
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
@@ -16,13 +16,14 @@ _STALLED_S: Final = 15.0
 
 
 class KafkaReader:
-    """Reads committed records; belongs to no group and commits nothing. To be used from one thread.
+    """Reads committed records; joins no group and commits nothing. To be used from one thread.
 
     Raises:
         ClientPropertyError: if a client property is refused.
     """
 
-    def __init__(self, properties: ClientProperties) -> None:
+    def __init__(self, properties: ClientProperties, group: str = "sagakit.reader") -> None:
+        """`group` is one that this user may describe: the client wants a group and looks for its coordinator."""
         self._offsets = Offsets(properties)
         self._admin = make_admin(properties.admin())
         self._consumer = make_consumer(
@@ -33,7 +34,7 @@ class KafkaReader:
                     "max.partition.fetch.bytes": 8_388_608,
                 },
                 fixed={
-                    "group.id": "sagakit.reader",  # the client wants one; it is never joined
+                    "group.id": group,
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
                     "isolation.level": "read_committed",
@@ -88,7 +89,13 @@ class KafkaReader:
             messages = self._consumer.consume(_CHUNK, 0.2)
             records = [record for record in to_records(messages, errors) if record.offset < end]
             for message in errors:
-                if (error := message.error()) is not None and not error.retriable():
+                error = message.error()
+                # The client looks for its group's coordinator unasked; that it may not is nothing to a reader.
+                if (
+                    error is not None
+                    and not error.retriable()
+                    and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED
+                ):
                     raise LogUnavailableError(f"{partition.topic} cannot be read: {error.str()}")
             if records:
                 yield records

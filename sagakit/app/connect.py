@@ -1,6 +1,6 @@
 """Clients, wired: from settings to connections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -47,7 +47,7 @@ def connect_reader(settings: Settings) -> Iterator[KafkaReader]:
     Raises:
         LogUnavailableError: it does not answer.
     """
-    reader = KafkaReader(client_properties(settings))
+    reader = KafkaReader(client_properties(settings), settings.topics.orchestrator_group)
     try:
         with unreachable(settings):
             yield reader
@@ -65,12 +65,26 @@ def connect(settings: Settings, *, source: str = "/clients") -> Iterator[Client]
         LogUnavailableError: the broker does not answer, or the namespace has no topics yet.
         ClientPropertyError: a client property is refused.
     """
-    with connect_reader(settings) as reader:
-        partitions = reader.partitions(settings.topics.inbox, CONNECT_TIMEOUT_S)
+    partitions = known_topics(settings).get(settings.topics.inbox)
+    if partitions is None:
+        raise LogUnavailableError(
+            f"there is no topic {settings.topics.inbox}, or no right to it; `sagakit topics apply` makes it"
+        )
     with connect_registry(settings) as registry:
         composer = Composer(registry=registry, topics=settings.topics, partitions=partitions, source=source)
         with Client(composer, KafkaSender(client_properties(settings), instrument=instrument_producer)) as client:
             yield client
+
+
+def known_topics(settings: Settings) -> Mapping[str, int]:
+    """The topics that exist and that this user may describe, with their partition counts.
+
+    Raises:
+        LogUnavailableError: the broker does not answer.
+    """
+    with unreachable(settings):
+        listed = make_admin(client_properties(settings).admin()).list_topics(timeout=CONNECT_TIMEOUT_S).topics
+        return {name: len(topic.partitions) for name, topic in listed.items()}
 
 
 def require_broker(settings: Settings) -> None:
@@ -79,8 +93,7 @@ def require_broker(settings: Settings) -> None:
     Raises:
         LogUnavailableError: none answers.
     """
-    with unreachable(settings):
-        make_admin(client_properties(settings).admin()).list_topics(timeout=CONNECT_TIMEOUT_S)
+    known_topics(settings)
 
 
 @contextmanager

@@ -6,8 +6,13 @@ from typing import Any, Final
 
 from sagakit.adapters.kafka_offsets import Offsets
 from sagakit.adapters.kafka_publisher import KafkaPublisher
-from sagakit.adapters.topics import TopicAdmin
-from sagakit.app.connect import client_properties, connect_reader, connect_registry, require_broker
+from sagakit.app.connect import (
+    client_properties,
+    connect_reader,
+    connect_registry,
+    known_topics,
+    require_broker,
+)
 from sagakit.app.settings import Settings
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecords
@@ -166,7 +171,7 @@ def _require(settings: Settings, registry: SchemaRegistry, bundles: Sequence[Bun
         for name in _service_topics(compiled):
             needed[settings.topics.service_topic(name)] = bundle.name
         problems += _unregistered(registry, bundle)
-    missing = needed.keys() - TopicAdmin(client_properties(settings)).find(needed).keys()
+    missing = needed.keys() - known_topics(settings).keys()
     if missing:
         problems.append(
             f"there is no topic {', '.join(sorted(missing))}; make it with `sagakit topics apply --service NAME`"

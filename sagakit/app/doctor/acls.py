@@ -81,7 +81,7 @@ def acls(
         *_orchestrator(topics, principals.orchestrator, services, sorted(set(triggers))),
         *(acl for service in services for acl in _service(topics, principals.service, service)),
         *_client(topics, principals.client, sorted(set(triggers))),
-        *_operator(topics, principals.operator),
+        *_operator(topics, principals.operator, services, sorted(set(triggers))),
     )
 
 
@@ -159,7 +159,9 @@ def _client(topics: Topics, principal: str, triggers: Collection[str]) -> Iterat
         yield allow(topics.service_topic(trigger), "publishes events that start sagas")
 
 
-def _operator(topics: Topics, principal: str) -> Iterator[Acl]:
+def _operator(
+    topics: Topics, principal: str, services: Collection[ServiceTopics], triggers: Collection[str]
+) -> Iterator[Acl]:
     def allow(resource: str, name: str, why: str, *operations: str) -> Acl:
         return Acl(
             principal=principal,
@@ -177,3 +179,7 @@ def _operator(topics: Topics, principal: str) -> Iterator[Acl]:
     yield allow("group", topics.orchestrator_group, "looks whether a start waits", "Describe")
     publisher = f"{topics.topic_prefix}{topics.namespace}.publisher"
     yield allow("transactional-id", publisher, "publishes definitions", "Write", "Describe")
+    for service in services:
+        yield allow("topic", topics.commands(service.name), "sees that it is there", "Describe")
+    for trigger in triggers:
+        yield allow("topic", topics.service_topic(trigger), "sees where it ends", "Describe")
