@@ -7,11 +7,13 @@ retriable (repeat the call). No flag counts as fatal (librdkafka, INTRODUCTION.m
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from sagakit.adapters.bounded_calls import BoundedCalls, CallOverdueError
 from sagakit.adapters.client_properties import ClientProperties, Property, make_producer
 from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER, error_of
 from sagakit.failpoints import failpoint, is_armed
@@ -38,6 +40,10 @@ _DEFAULTS: Final[dict[str, Property]] = {
 _QUEUE_FULL_WAIT_S: Final = 1.0
 _GIVE_UP_S: Final = 60.0
 _INIT_TIMEOUT_S: Final = 10.0
+_SEND_OFFSETS_TIMEOUT_S: Final = 5.0
+# After a broker was away the client may wait for ever for a coordinator that it took down itself, whatever its timeout
+# (https://github.com/confluentinc/librdkafka/issues/5511 and /5456). Another producer finds the coordinator at once.
+_SEND_OFFSETS_OVERDUE_S: Final = 6.0
 _FENCES_MAX: Final = 3
 _IN_COMMIT: Final = "orchestrator.in-commit"
 _AT_ONCE_S: Final = 0.0005
@@ -93,6 +99,7 @@ class TransactionalProducer:
         self._id_header = (TRANSACTIONAL_ID_HEADER, transactional_id.encode())
         self._failed: list[Message] = []
         self._fences: list[float] = []
+        self._bounded = BoundedCalls("send-offsets")
         self._producer: Producer | None = None
         for _ in range(3):
             if self.settle():
@@ -148,7 +155,7 @@ class TransactionalProducer:
                 _repeat(producer.begin_transaction)
                 self._produce(producer, records)
                 failpoint("orchestrator.transaction-open")
-                _repeat(lambda: producer.send_offsets_to_transaction(offsets, group_metadata()))
+                _repeat(lambda: self._send_offsets(producer, offsets, group_metadata()))
                 failpoint("orchestrator.before-commit")
             except _CycleFailedError as failure:
                 return self._abort(producer, records, str(failure), failure.culprit)
@@ -166,6 +173,8 @@ class TransactionalProducer:
                 return self._abort(producer, records, error_of(exception).str())
         except KafkaException as exception:
             return self._lost(error_of(exception), time.monotonic() - began)
+        except CallOverdueError as overdue:
+            return self._begin_anew(str(overdue))
         failpoint("orchestrator.after-commit")
         return Committed()
 
@@ -177,6 +186,12 @@ class TransactionalProducer:
                 producer.close()
             except KafkaException as exception:  # fenced meanwhile: there was nothing left to write anyway
                 _logger.warning("the producer was closed with an error: %s", error_of(exception).str())
+
+    def _send_offsets(
+        self, producer: Producer, offsets: list[confluent_kafka.TopicPartition], group_metadata: object
+    ) -> None:
+        send = partial(producer.send_offsets_to_transaction, offsets, group_metadata, _SEND_OFFSETS_TIMEOUT_S)
+        self._bounded.call(send, "sending offsets to the transaction", _SEND_OFFSETS_OVERDUE_S)
 
     def _produce(self, producer: Producer, records: Sequence[Outgoing]) -> None:
         produce = producer.produce
@@ -244,10 +259,14 @@ class TransactionalProducer:
                     f"transactional id {self._transactional_id}. Give each instance a name of its own.",
                     fatal=True,
                 )
-        _logger.warning("the transaction's outcome is unknown: %s", error.str())
+        return self._begin_anew(error.str())
+
+    def _begin_anew(self, reason: str) -> Unknown:
+        """Go on with a new producer, which settles what the old one left."""
+        _logger.warning("the transaction's outcome is unknown: %s", reason)
         self._producer = None  # dropped, not closed: closing would try to end the transaction
         self.settle()
-        return Unknown(reason=error.str())
+        return Unknown(reason=reason)
 
 
 def _pass_within_commit(producer: Producer) -> bool:
