@@ -72,11 +72,17 @@ def assemble(
 def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
     """An orchestrator on a real Kafka and registry, closed within a deadline at the end.
 
+    All schemas of sagakit's own records are learnt here, before it joins the group: while it works the registry may go
+    away, and the first rejection, park or control must still be written down.
+
     Raises:
+        RegistryUnavailableError, UnknownSchemaError: the registry does not answer, or lacks one of these schemas.
         LogUnavailableError: the broker does not answer or refuses this instance.
     """
     properties = ClientProperties({"bootstrap.servers": settings.bootstrap, **settings.kafka_properties})
     registry = ConfluentRegistry(settings.registry_url, settings.registry_properties)
+    own = OwnRecords(registry)
+    own.prepare()
     topics = settings.topics
     log = KafkaLog(
         properties,
@@ -89,7 +95,7 @@ def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
         with ExitStack() as closing:
             closing.callback(definitions.close)
             closing.enter_context(purging(properties, topics.orchestrator_group, [topics.inbox]))
-            yield assemble(settings, log, definitions, registry)
+            yield assemble(settings, log, definitions, registry, own=own)
     finally:
         log.close(CLOSE_DEADLINE_S)
 

@@ -9,7 +9,7 @@ import typer
 from sagakit.adapters.topics import Difference
 from sagakit.app.health import Report, health_endpoint, orchestrator_report
 from sagakit.app.orchestrator import run_orchestrator
-from sagakit.app.provisioning import require_namespace, require_topics, wanted_topics
+from sagakit.app.provisioning import require_namespace, require_own_schemas, require_topics, wanted_topics
 from sagakit.app.running import stopped_by_signals, wait_for_servers
 from sagakit.app.service import load_service, run_service, topics_of
 from sagakit.app.settings import Settings
@@ -66,6 +66,7 @@ def service(
 def _namespace(settings: Settings) -> tuple[Difference, ...]:
     differences = require_topics(settings, wanted_topics(settings))
     require_namespace(settings)
+    require_own_schemas(settings)
     return differences
 
 
