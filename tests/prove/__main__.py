@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
-from tests.prove import kills, restarts, triggers, zombies
+from sagakit.testing.errors import ServerError
+from tests.prove import bad_input, kills, outage, restarts, starts, triggers, zombies
 from tests.prove.house import House, ProofFailedError, open_house
 
 Part = Callable[[House, Path, argparse.Namespace], dict[str, Any]]
@@ -29,6 +31,15 @@ PARTS: Final[dict[str, Part]] = {
     ),
     "restarts": lambda house, folder, o: restarts.prove(
         house, folder, prefix="restarts.", rounds=o.count or 10, seed=o.seed
+    ),
+    "starts": lambda house, folder, o: starts.prove(
+        house, folder, prefix="starts.", sagas=o.sagas or 10_000, seed=o.seed
+    ),
+    "outage": lambda house, folder, o: outage.prove(
+        house, folder, prefix="outage.", sagas=o.sagas or 2_000, seed=o.seed
+    ),
+    "input": lambda house, folder, o: bad_input.prove(
+        house, folder, prefix="input.", rounds=o.count or 10, seed=o.seed
     ),
     "triggers": lambda house, folder, o: triggers.prove(
         house, folder, prefix="triggers.", versions=o.count or 10, orders=o.sagas or 200, seed=o.seed
@@ -45,7 +56,6 @@ def main() -> int:
     parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
     parser.add_argument("--count", type=int, help="zombies: how many times (default 20)")
     options = parser.parse_args()
-    configure_logging(style="console", level="error")
     failed = [name for name in options.part or PARTS if not _prove(name, options)]
     if failed:
         print(f"NOT PROVEN: {', '.join(failed)}")
@@ -53,19 +63,24 @@ def main() -> int:
 
 
 def _prove(name: str, options: argparse.Namespace) -> bool:
+    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f"sagakit-proof-{name}-"))
     report: dict[str, Any] = {"part": name, "commit": _commit(), "seed": options.seed, "began": _utc(), "proven": False}
     print(f"{name}: under way (logs in {folder})", flush=True)
     try:
-        with open_house(folder / "house") as house:
+        with (folder / "proof.log").open("w", encoding="utf-8") as log, open_house(folder / "house") as house:
+            configure_logging(style="console", level="info", stream=log)
             report["counts"] = PARTS[name](house, folder / "shop", options)
         report["proven"] = True
-    except ProofFailedError as error:
+    except (ProofFailedError, DemoError, ServerError) as error:
         report["complaint"] = str(error)
+    finally:
+        configure_logging(style="console", level="error")
     report["ended"] = _utc()
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"{name}: {json.dumps(report.get('counts') or report['complaint'], ensure_ascii=False)}", flush=True)
+    said = json.dumps(report["counts"], ensure_ascii=False) if report["proven"] else report["complaint"]
+    print(f"{name}: {said} ({time.monotonic() - began:.0f} s)", flush=True)
     return bool(report["proven"])
 
 

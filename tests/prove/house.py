@@ -42,7 +42,7 @@ class House:
             topic_prefix=prefix,
             partitions=PARTITIONS,
             replication_factor=1,
-            kafka=dict(CLIENTS),
+            kafka={**CLIENTS, "reconnect.backoff.max.ms": "1000"},
             registry={},
         )
 

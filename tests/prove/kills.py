@@ -67,7 +67,7 @@ def prove(house: House, folder: Path, *, prefix: str, kills: int, seed: int = 1)
     assert set(PLACES) == POINTS
     plan = Planned(count=kills, seed=seed, log=folder / "kills.jsonl", quotas=quotas(kills))
     began = time.monotonic()
-    with Shop(house, folder, prefix, Cast(kills=plan, seed=seed)) as shop:
+    with Shop(house, folder, prefix, Cast(kills=plan, late_carrier=True, seed=seed)) as shop:
         shop.load(
             PER_SECOND,
             lambda: len(shop.troupe.deaths()) >= kills,

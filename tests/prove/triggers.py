@@ -24,7 +24,7 @@ def prove(house: House, folder: Path, *, prefix: str, versions: int, orders: int
             publish(shop, version, orders)
         shop.settle()
         repeated = send_everything_again(shop)
-        return {"versions": versions, **repeated, **examine(shop)}
+        return {"versions": versions, **repeated, **examine(shop, copied_starts=1)}
 
 
 def publish(shop: Shop, version: int, orders: int) -> None:
@@ -32,17 +32,13 @@ def publish(shop: Shop, version: int, orders: int) -> None:
     text = DEFINITION_FILE.read_text(encoding="utf-8").replace("version: 1\n", f"version: {version}\n")
     published = bundle_of(DEFINITION_FILE, text.replace("deadline: 15m", f"deadline: {15 + version}m"))
     shop.know(published)
-    before = [one.saga_id for one in shop.place(orders)]
+    shop.place(orders)  # under way while it is published: these may run either version
     PublishedDefinitions(shop.settings, now_ms).publish([published], "proof")
     after = [one.saga_id for one in shop.place(orders)]
     shop.settle()
     late = [one for one in after if _version_of(shop, one) != version]
     require(
         not late, f"{len(late)} of {len(after)} sagas that came after version {version} was published run an old one"
-    )
-    too_early = [one for one in before if _version_of(shop, one) == version]
-    require(
-        not too_early, f"{len(too_early)} sagas run version {version}, though their events came before it was published"
     )
 
 
@@ -57,18 +53,17 @@ def send_everything_again(shop: Shop) -> dict[str, int]:
     messages = list(shop.read(topics.inbox))
     for records in (messages, commands, events):
         shop.write(*(_again(one) for one in records))
-    shop.wait(lambda: _ignored(shop) >= len(messages) + len(events), "every repeated message was recorded as ignored")
     shop.settle()
+    ignored = sum(isinstance(one, t.StartIgnored | t.ReplyIgnored) for one in transitions(shop))
+    # Each message, the start that each event became, and the answer that each command was given again.
+    repeats = len(messages) + len(events) + len(commands)
+    require(ignored >= repeats, f"{ignored} records say that they changed nothing, of {repeats} repeated ones")
     require(count(shop, t.SagaStarted) == started, "a repeated event or start began a saga anew")
     return {"repeated_events": len(events), "repeated_commands": len(commands), "repeated_messages": len(messages)}
 
 
 def _version_of(shop: Shop, saga_id: str) -> int | None:
     return shop.history(saga_id)[0].header.version
-
-
-def _ignored(shop: Shop) -> int:
-    return sum(isinstance(one, t.StartIgnored | t.ReplyIgnored) for one in transitions(shop))
 
 
 def _read_if_there(shop: Shop, topic: str) -> Iterable[Record]:
