@@ -60,15 +60,23 @@ def expressions(draw: st.DrawFn, readable: list[str], failing: int) -> Expressio
     """An expression over the start and the steps in `readable`; one in `failing` has no value."""
     if draw(_one_in(failing)):
         return Failing()
-    if readable and draw(st.booleans()):
+    if len(readable) > 0 and draw(st.booleans()):
         # Without a guard: a step that was skipped has no reply, so this may fail for a good reason.
-        return Path(f"{draw(st.sampled_from(readable))}.id") if draw(_one_in(4)) else Path("start.amount")
-    return draw(st.sampled_from([Constant(1), Constant(None), Path("start.order_id")]))
+        step: str = draw(st.sampled_from(readable))
+        return Path(f"{step}.id") if draw(_one_in(4)) else Path("start.amount")
+    simple: list[Expression] = [Constant(1), Constant(None), Path("start.order_id")]
+    return draw(st.sampled_from(simple))
 
 
-conditions = st.sampled_from(
-    [Constant(True), Constant(True), Constant(False), Path("start.gift"), Constant(1), Failing()]
-)
+_CONDITIONS: list[Expression] = [
+    Constant(True),
+    Constant(True),
+    Constant(False),
+    Path("start.gift"),
+    Constant(1),
+    Failing(),
+]
+conditions = st.sampled_from(_CONDITIONS)
 """What `when` may say: also what is no boolean, and what has no value."""
 
 policies = st.builds(
