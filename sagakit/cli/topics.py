@@ -8,7 +8,6 @@ from rich.markup import escape
 
 from sagakit.adapters.topics import Difference, WantedTopic, commands, compare
 from sagakit.app.provisioning import Applied, ServiceTopics, apply, check, wanted_topics
-from sagakit.app.service import load_service
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
 from sagakit.cli.context import Json, one_shot, out, print_json, waiting
@@ -105,7 +104,12 @@ def named_services(names: list[str] | None, apps: list[str] | None) -> list[Serv
         SettingsError: a module or a service cannot be found.
     """
     named = [ServiceTopics(name=name) for name in names or ()]
-    for path in apps or ():
+    if not apps:
+        return named
+    # Only here: what runs services takes a while to load, and most commands name none.
+    from sagakit.app.service import load_service  # noqa: PLC0415
+
+    for path in apps:
         loaded = load_service(path)
         named.append(ServiceTopics(name=loaded.name, event_topics=loaded.event_topics))
     return named
