@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from sagakit.adapters.client_properties import ClientProperties
-from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
 from sagakit.adapters.kafka_log import KafkaLog
+from sagakit.app.connect import client_properties, connect_registry
 from sagakit.app.purging import purging
 from sagakit.app.settings import Settings
 from sagakit.contracts.codec import AvroCodec
@@ -79,25 +78,22 @@ def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
         RegistryUnavailableError, UnknownSchemaError: the registry does not answer, or lacks one of these schemas.
         LogUnavailableError: the broker does not answer or refuses this instance.
     """
-    properties = ClientProperties({"bootstrap.servers": settings.bootstrap, **settings.kafka_properties})
-    registry = ConfluentRegistry(settings.registry_url, settings.registry_properties)
-    own = OwnRecords(registry)
-    own.prepare()
-    topics = settings.topics
-    log = KafkaLog(
-        properties,
-        group=topics.orchestrator_group,
-        transactional_id=f"{topics.orchestrator_group}.{settings.instance}",
-        state_topics={topics.inbox: topics.state},
-    )
-    try:
+    properties, topics = client_properties(settings), settings.topics
+    with ExitStack() as closing:
+        registry = closing.enter_context(connect_registry(settings))
+        own = OwnRecords(registry)
+        own.prepare()
+        log = KafkaLog(
+            properties,
+            group=topics.orchestrator_group,
+            transactional_id=f"{topics.orchestrator_group}.{settings.instance}",
+            state_topics={topics.inbox: topics.state},
+        )
+        closing.callback(log.close, CLOSE_DEADLINE_S)
         definitions = KafkaDefinitionLog(properties, topics.definitions, group=topics.orchestrator_group)
-        with ExitStack() as closing:
-            closing.callback(definitions.close)
-            closing.enter_context(purging(properties, topics.orchestrator_group, [topics.inbox]))
-            yield assemble(settings, log, definitions, registry, own=own)
-    finally:
-        log.close(CLOSE_DEADLINE_S)
+        closing.callback(definitions.close)
+        closing.enter_context(purging(properties, topics.orchestrator_group, [topics.inbox]))
+        yield assemble(settings, log, definitions, registry, own=own)
 
 
 def run_orchestrator(settings: Settings, stopping: Callable[[], bool], started: Callable[[Orchestrator], None]) -> None:

@@ -290,7 +290,7 @@ class Decider:
         if refused:
             return self._dead_letter(cycle, record, refused[0].reason, now, refused[1:])
         to = partition_of(saga_id.encode(), self._partitions)
-        _log.warning("a record came to the wrong partition", saga=saga_id, partition=record.partition, right=to)
+        _log.warning("a record came to the wrong partition", saga_id=saga_id, partition=record.partition, right=to)
         forwarded = Outgoing(self._inbox, to, saga_id.encode(), record.value, record.headers)
         cycle.add([Produced(forwarded, Refused.INPUT, None)], _origin(record))
 
@@ -365,7 +365,7 @@ def _report(decision: Decision) -> None:
             header = transition.header
             _log.error(
                 "a saga waits for a person",
-                saga=header.saga_id,
+                saga_id=header.saga_id,
                 definition=header.definition,
                 step=header.step,
                 reason=transition.reason,
