@@ -8,10 +8,12 @@ the inbox against the causes in the backlog: each record was decided, and once.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Final
 
 from sagakit.contracts.snapshots import decode_state
 from sagakit.core import transitions as t
 from sagakit.core.evolve import BrokenHistoryError, fold
+from sagakit.core.placement import partition_of
 from sagakit.core.state import Early, Marker, State
 from sagakit.core.transitions import Transition
 from sagakit.demo.stage import ORDER_PLACED
@@ -23,17 +25,17 @@ from services.books import read_shop
 from tests.prove.house import ProofFailedError
 from tests.prove.shop import Shop, now_ms
 
-_SHOWN = 20
+_SHOWN: Final = 20
+_SHOWN_LENGTH: Final = 600
 
 
-def examine(shop: Shop, *, books: bool = True, copied_starts: int = 0) -> dict[str, int]:
+def examine(shop: Shop, *, books: bool = True) -> dict[str, int]:
     """Compare everything, and count what was compared. `books`: all sagas are orders of the shop's own definition.
-    `copied_starts`: so many times did the proof itself write again what was re-keyed.
 
     Raises:
         ProofFailedError: something is not as it must be; the first twenty complaints are shown.
     """
-    complaints = [*_histories(shop), *_state(shop), *_inbox(shop, copied_starts)]
+    complaints = [*_histories(shop), *_state(shop), *_inbox(shop)]
     if books:
         account = account_of(shop.placed, shop.watch, shop.definition_of)
         verdict = judge(account, read_shop(shop.ledgers))
@@ -43,7 +45,7 @@ def examine(shop: Shop, *, books: bool = True, copied_starts: int = 0) -> dict[s
         if not (totals.money_balances and totals.stock_balances):
             complaints.append(f"the books do not balance: {asdict(totals)}")
     if complaints:
-        shown = "\n  ".join(complaints[:_SHOWN])
+        shown = "\n  ".join(one[:_SHOWN_LENGTH] for one in complaints[:_SHOWN])
         raise ProofFailedError(f"{len(complaints)} complaints; logs are in {shop.folder}:\n  {shown}")
     tally = shop.watch.tally()
     return {
@@ -115,8 +117,11 @@ def latest_states(shop: Shop) -> dict[str, State]:
     return held
 
 
-def _inbox(shop: Shop, copied_starts: int) -> Iterator[str]:
-    """Each record of the inbox is the cause of one decision, no more and no less; and each trigger of one start."""
+def _inbox(shop: Shop) -> Iterator[str]:
+    """Each record of the inbox is the cause of one decision, no more and no less; and each trigger of one start.
+
+    What came into another saga's partition is passed on instead: the copy is decided.
+    """
     decided: Counter[tuple[int, int]] = Counter()
     for one in transitions(shop):
         source = one.header.cause.source
@@ -125,18 +130,29 @@ def _inbox(shop: Shop, copied_starts: int) -> Iterator[str]:
         if first and source is not None and source.topic == shop.topics.inbox:
             decided[source.partition, source.offset] += 1
     starts: Counter[str] = Counter()
+    astray: Counter[tuple[bytes | None, bytes]] = Counter()
+    at_home: Counter[tuple[bytes | None, bytes]] = Counter()
     for record in shop.read(shop.topics.inbox):
-        times = decided.pop((record.partition, record.offset), 0)
-        if times != 1:
-            yield f"the inbox record {record.partition}/{record.offset} was decided {times} times"
         headers = dict(record.headers)
+        message = record.key, headers.get("ce_id", b"")
+        home = partition_of(record.key or b"", shop.settings.partitions) == record.partition
+        times = decided.pop((record.partition, record.offset), 0)
+        if times == 0 and not home:
+            astray[message] += 1
+        elif times != 1:
+            what = f"{headers.get('ce_type')!r} of {headers.get('ce_source')!r} for {record.key!r}"
+            yield f"the inbox record {record.partition}/{record.offset}, {what}, was decided {times} times"
+        at_home[message] += home
         if headers.get("ce_source", b"").startswith(b"/sagakit/") and headers.get("ce_type") == b"sagakit.Start":
             starts[headers["ce_id"].decode()] += 1
+    for message, times in astray.items():
+        if at_home[message] < times:
+            yield f"{message} was in the wrong partition {times} times and was passed on {at_home[message]} times"
     yield from (f"{where} was decided and is not in the inbox" for where in decided)
-    yield from _triggers(shop, starts, copied_starts)
+    yield from _triggers(shop, starts)
 
 
-def _triggers(shop: Shop, starts: Mapping[str, int], copied: int) -> Iterator[str]:
+def _triggers(shop: Shop, starts: Mapping[str, int]) -> Iterator[str]:
     events: Counter[str] = Counter()
     for name in {one.trigger_topic for one in shop.definitions.values() if one.trigger_topic is not None}:
         for record in shop.read(shop.topics.service_topic(name)):
@@ -144,6 +160,6 @@ def _triggers(shop: Shop, starts: Mapping[str, int], copied: int) -> Iterator[st
             if headers.get("ce_type") == ORDER_PLACED.encode():  # not what cannot be read, which is dead-lettered
                 events[headers["ce_id"].decode()] += 1
     for message_id in events.keys() | starts.keys():
-        came, went = events[message_id], starts.get(message_id, 0) - copied
+        came, went = events[message_id], starts.get(message_id, 0) - shop.copied_starts[message_id]
         if came != went:
             yield f"the event {message_id} came {came} times and was re-keyed {went} times"

@@ -2,6 +2,7 @@
 line, orders placed as long as it takes, and all that happens watched."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -95,6 +96,8 @@ class Shop:
         self.ledgers = folder / "ledgers"
         self.kill_log = folder / "kills.jsonl"
         self.placed: list[Placed] = []
+        self.copied_starts: Counter[str] = Counter()
+        """How often the proof itself wrote again the start that an event became, by the event's id."""
         self.definitions: dict[tuple[str, int], Definition] = {}
         made_up = orders(_MADE_UP, cast.seed)
         self._orders = (one for one in made_up if cast.late_carrier or one["address"]["country"] not in _LATE)

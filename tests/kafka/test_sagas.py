@@ -1,0 +1,112 @@
+"""Sagas on a real Kafka with real processes: killed, stopped, restarted, cut off, fed with rubbish. The small form of
+`make prove`: each test fails if nothing was provoked that would have shown what it is about.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sagakit.core.placement import partition_of
+from sagakit.ports.log import Outgoing
+from sagakit.testing.fixtures import start_or_skip
+from tests.prove import bad_input, kills, outage, restarts, starts, triggers, zombies
+from tests.prove.evidence import examine
+from tests.prove.house import House, ProofFailedError, describe_house
+from tests.prove.shop import Cast, Shop
+
+pytestmark = [pytest.mark.kafka, pytest.mark.registry, pytest.mark.slow, pytest.mark.timeout(300)]
+
+KILLS = int(os.environ.get("SAGAKIT_KILLS", "5"))
+
+
+@pytest.fixture(scope="module")
+def house(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A broker and a registry of this module's own, since they are killed."""
+    folder = tmp_path_factory.mktemp("house")
+    described = describe_house(folder)
+    start_or_skip(described.kafka, "Kafka", pytestconfig)
+    try:
+        start_or_skip(described.registry, "a schema registry", pytestconfig)
+        try:
+            yield described
+        finally:
+            described.registry.stop()
+    finally:
+        described.kafka.stop()
+        shutil.rmtree(folder / "kafka", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shop(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """An open shop that several tests use one after the other; whatever each does, the books must balance."""
+    with Shop(house, tmp_path_factory.mktemp("shop") / "shop", _prefix(), Cast()) as opened:
+        yield opened
+
+
+def _prefix() -> str:
+    return f"proof-{uuid.uuid4().hex[:8]}."
+
+
+@pytest.mark.timeout(120 + 15 * KILLS)
+def test_killed_anywhere_nothing_is_lost_and_nothing_happens_twice(house: House, tmp_path: Path) -> None:
+    counts = kills.prove(house, tmp_path / "shop", prefix=_prefix(), kills=KILLS)
+    assert counts["kills"] >= KILLS
+    assert counts["at"].keys() >= set(kills.PLACES[: min(KILLS, len(kills.PLACES))])
+    assert min(counts["completed"], counts["compensated"]) > 0
+
+
+def test_a_zombie_that_wakes_within_its_transaction_changes_nothing(shop: Shop) -> None:
+    """Rules 2, 3, 16 and 22 of exactly-once, from the outside."""
+    zombies.sleep_and_wake(shop, "orchestrator.transaction-open", seed=1, after=20)
+    examine(shop)
+
+
+def test_everybody_is_restarted_in_turn_and_the_broker_dies(shop: Shop) -> None:
+    restarts.roll(shop, "payments")
+    restarts.restart_broker(shop)
+    examine(shop)
+
+
+def test_a_published_version_runs_at_once_and_repeated_events_start_nothing(shop: Shop) -> None:
+    triggers.publish(shop, 2, orders=30)
+    repeated = triggers.send_everything_again(shop)
+    assert min(repeated.values()) > 0
+    examine(shop)
+
+
+def test_starts_that_waited_three_dedupe_windows_all_run_once(house: House, tmp_path: Path) -> None:
+    counts = starts.prove(house, tmp_path / "shop", prefix=_prefix(), sagas=1_000)
+    assert counts["sagas"] >= 1_000
+
+
+def test_after_an_outage_the_replies_beat_the_timers(house: House, tmp_path: Path) -> None:
+    counts = outage.prove(house, tmp_path / "shop", prefix=_prefix(), sagas=60)
+    assert counts["completed"] == 60
+
+
+def test_bad_input_and_absent_servers_have_their_answers(house: House, tmp_path: Path) -> None:
+    counts = bad_input.prove(house, tmp_path / "shop", prefix=_prefix(), rounds=1)
+    assert counts["parked"] == 3
+
+
+def test_what_the_proofs_compare_with_finds_a_forged_effect_and_a_lost_state(shop: Shop) -> None:
+    """The last one in this module: it spoils the books."""
+    saga_id = shop.place(1)[0].saga_id
+    shop.settle()
+    with closing(sqlite3.connect(shop.ledgers / "shipping.sqlite", isolation_level=None)) as books:
+        books.execute("INSERT INTO effects VALUES ('forged', 'effect', ?, NULL, '{}', 0)", (saga_id,))
+    home = partition_of(saga_id.encode(), shop.settings.partitions)
+    shop.write(Outgoing(shop.topics.state, home, saga_id.encode(), None, ()))
+    with pytest.raises(ProofFailedError) as found:
+        examine(shop)
+    said = str(found.value)
+    assert f"{saga_id}: the state topic holds None" in said
+    assert f"{saga_id} at shipping" in said
