@@ -86,7 +86,10 @@ class KafkaSender:
 
         for index, record in enumerate(records):
             self._produce(record, partial(delivered, index))
-        self._producer.flush(self._timeout_s + 1)
+        try:
+            self._producer.flush(self._timeout_s + 1)
+        except SystemError as error:  # how the client reports a Ctrl-C that came within one of its call-backs
+            raise KeyboardInterrupt from error
         if failed:
             raise _error(*failed[0])
         if None in placed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -307,7 +308,7 @@ class TestRegistry:
 
 class TestEmbeddedKafka:
     def test_records_go_through_and_the_limits_are_said(self, caplog: pytest.LogCaptureFixture) -> None:
-        with EmbeddedKafka() as cluster:
+        with caplog.at_level(logging.WARNING, logger="sagakit.testing.embedded"), EmbeddedKafka() as cluster:
             assert EMBEDDED_LIMITS in caplog.text
             produce(cluster, "records", b"one")
             metadata = AdminClient(cluster.client_properties()).list_topics("records", timeout=30)
