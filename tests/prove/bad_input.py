@@ -206,8 +206,7 @@ class _BadInput:
         shop.house.registry.kill()
         try:
             self.others_go_on()
-            newcomer = shop.start_orchestrator(3)
-            newcomer.wait_for_line("waiting for Kafka and the registry", timeout_s=60)
+            shop.start_orchestrator(3).wait_for_line("waiting for Kafka and the registry", timeout_s=60)
             held = partition_of(_NOBODY.encode(), shop.settings.partitions)
             shop.write(Outgoing(shop.topics.inbox, held, _NOBODY.encode(), surprise, []))
             self.letters += [surprise]
@@ -217,7 +216,6 @@ class _BadInput:
         finally:
             shop.house.registry.restart()
         self.others_go_on()
-        newcomer.wait_for_line("partition restored", timeout_s=60)
 
     def broker_away(self) -> None:
         """Everybody waits for it, also who starts now."""
@@ -230,8 +228,8 @@ class _BadInput:
         finally:
             shop.house.kafka.start_broker(1)
         self.others_go_on()
-        for process in (newcomer, service):
-            process.wait_for_line("starts", timeout_s=60)
+        for process in (shop.troupe.process("orchestrator-3"), newcomer, service):
+            process.wait_for_line("starts  ", timeout_s=60)
 
     def others_go_on(self) -> list[str]:
         """Sagas in every partition run to their end."""

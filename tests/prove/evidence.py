@@ -35,8 +35,10 @@ def examine(shop: Shop, *, books: bool = True) -> dict[str, int]:
     Raises:
         ProofFailedError: something is not as it must be; the first twenty complaints are shown.
     """
-    complaints = [*_histories(shop), *_state(shop), *_inbox(shop)]
-    if books:
+    complaints = [*_state(shop), *_inbox(shop)]
+    if not books:
+        complaints += _histories(shop)
+    else:
         account = account_of(shop.placed, shop.watch, shop.definition_of)
         verdict = judge(account, read_shop(shop.ledgers))
         complaints += account.complaints

@@ -96,6 +96,7 @@ class Shop:
         self.ledgers = folder / "ledgers"
         self.kill_log = folder / "kills.jsonl"
         self.placed: list[Placed] = []
+        self._told: dict[str, list[Transition]] = {}
         self.copied_starts: Counter[str] = Counter()
         """How often the proof itself wrote again the start that an event became, by the event's id."""
         self.definitions: dict[tuple[str, int], Definition] = {}
@@ -123,7 +124,7 @@ class Shop:
         others = [DESK] if BY_HAND in self.cast.definitions else []
         provision(self.settings, bundles, others)
         self.properties = client_properties(self.settings)
-        self.registry = connect_registry(self.settings)
+        self.registry = self._closings.enter_context(connect_registry(self.settings))
         self.own = OwnRecords(self.registry)
         self.payloads = PlainPayloadCodec(AvroCodec(self.registry))
         self._offsets = Offsets(self.properties)
@@ -292,8 +293,13 @@ class Shop:
 
     def history(self, saga_id: str) -> list[Transition]:
         """What the backlog says of a saga, as far as it was watched."""
-        told = self.watch.history(saga_id) if saga_id in self.watch.sagas else ()
-        return [one for one in told if isinstance(one, Transition)]
+        seen = self.watch.sagas.get(saga_id)
+        if seen is None:
+            return []
+        told = self._told.get(saga_id)
+        if told is None or len(told) != len(seen.history):  # opened anew only where something has come
+            told = self._told[saga_id] = [one for one in self.watch.history(saga_id) if isinstance(one, Transition)]
+        return told
 
     def partitions(self, *topics: str) -> list[TopicPartition]:
         """All partitions of these topics."""
