@@ -39,7 +39,12 @@ _OUTCOMES: Final = {Publish: "published", AlreadyPublished: "unchanged", Refused
 
 def definitions_app(open_store: OpenStore) -> typer.Typer:
     """The commands; `open_store` is called by those that need what is published, and only then."""
-    app = typer.Typer(name="definitions", help="Check, publish, list and show saga definitions.", no_args_is_help=True)
+    app = typer.Typer(
+        name="definitions",
+        help="Check, publish, list and show saga definitions.",
+        no_args_is_help=True,
+        add_completion=False,
+    )
     commands = _Commands(open_store)
     app.command("lint")(lint)
     app.command("publish")(commands.publish)

@@ -9,11 +9,6 @@ from sagakit.cli import exits
 from sagakit.cli.context import options_of
 
 
-def mount(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("demo")(demo)
-
-
 def demo(
     context: typer.Context,
     sagas: Annotated[

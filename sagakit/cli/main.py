@@ -1,6 +1,7 @@
 """`sagakit`: the command line. Each command lives in a module of its own, loaded only when it runs."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -83,7 +84,18 @@ def _load(name: str) -> Any:
         found = single
     loaded = typer.main.get_command(found)
     loaded.name = name
+    _take_literally(loaded)
     return loaded
+
+
+def _take_literally(command: Any) -> None:
+    """Have help texts shown as they are written: brackets are no markup, and lines end where the terminal does."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(escape(" ".join(paragraph.split())) for paragraph in paragraphs)
+    for parameter in command.params:
+        parameter.help = escape(getattr(parameter, "help", None) or "")
+    for nested in getattr(command, "commands", {}).values():
+        _take_literally(nested)
 
 
 app = typer.Typer(
@@ -167,10 +179,6 @@ def run(arguments: list[str]) -> int:
 def _say(message: str, code: int) -> int:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]sagakit:[/] {escape(message)}")
     return code
-
-
-if __name__ == "__main__":
-    main()
 
 
 if __name__ == "__main__":

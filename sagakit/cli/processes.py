@@ -47,7 +47,7 @@ def service(
     health_port: Port = None,
     threads: Annotated[int, typer.Option(min=1, help="How many sync handlers run at once.")] = 8,
 ) -> None:
-    """Run an instance of a service until SIGTERM or Ctrl-C: `sagakit service services.payments:app`.
+    """Run an instance of a service until SIGTERM or Ctrl-C: `sagakit service services.payments.app:app`.
 
     Run as many as you like: the service's partitions are shared among them. Handlers that run when it is stopped are
     finished, what waits is left to the others.

@@ -51,7 +51,10 @@ def start(
         float | None, typer.Option(min=0.001, help="A deadline in seconds, in place of the definition's.")
     ] = None,
     again: Annotated[
-        bool, typer.Option(help="Run an ended saga another time, if its definition allows it, with the same payload.")
+        bool,
+        typer.Option(
+            "--again", help="Run an ended saga another time, if its definition allows it, with the same payload."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -22,7 +22,9 @@ from sagakit.contracts.own import own_schemas
 from sagakit.contracts.registration import Compared, Standing
 from sagakit.contracts.schemas import load_folder
 
-app = typer.Typer(no_args_is_help=True, help="Register Avro schemas, or check them against the registry.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Register Avro schemas, or check them against the registry."
+)
 
 Folder = Annotated[
     Path | None,

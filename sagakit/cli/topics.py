@@ -12,7 +12,9 @@ from sagakit.app.settings import Settings
 from sagakit.cli import exits
 from sagakit.cli.context import Json, one_shot, out, print_json, waiting
 
-app = typer.Typer(help="Make the topics of a namespace and of services, or check them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make the topics of a namespace and of services, or check them.", no_args_is_help=True, add_completion=False
+)
 
 Services = Annotated[
     list[str] | None,

@@ -1,11 +1,13 @@
 """The command line as a whole: its table of commands, its help, its errors and their exit codes."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 from sagakit.adapters.client_properties import ClientPropertyError
+from sagakit.app.service import load_service
 from sagakit.cli import exits, failures, main
 from sagakit.contracts.errors import UnencodableError
 from sagakit.ports.log import LogUnavailableError
@@ -64,6 +66,37 @@ def test_every_option_and_argument_of_every_command_has_a_help_text() -> None:
     loaded = [found for name in main._COMMANDS for found in parameters(main._load(name), name)]
     assert len(loaded) > 50
     assert [path for path, parameter in loaded if not getattr(parameter, "help", None)] == []
+
+
+def test_help_texts_are_shown_as_they_are_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets are no markup, and a line of the source is no line of the terminal."""
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main.run(["dev", "--help"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "`pip install sagakit[java]`); the servers' jars are fetched" in shown
+    assert "the user's data folder]" in shown
+
+
+def test_examples_in_help_texts_name_services_that_exist() -> None:
+    """Every `sagakit …` of a help text is a command, and a service that one names can be loaded."""
+    shown = "\n".join(
+        " ".join((getattr(command, "help", None) or "").split()) for name in main._COMMANDS for command in nested(name)
+    )
+    examples = re.findall(r"`sagakit ([^`]+)`", shown)
+    assert any(example.startswith("service ") for example in examples)
+    for name, *arguments in (example.split() for example in examples):
+        assert name in main._COMMANDS
+        for argument in arguments:
+            if ":" in argument:
+                assert load_service(argument).name in argument
+
+
+def nested(name: str) -> list[object]:
+    """A command with those below it."""
+    loaded = main._load(name)
+    return [loaded, *getattr(loaded, "commands", {}).values()]
 
 
 @pytest.mark.parametrize(
