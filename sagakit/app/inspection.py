@@ -23,7 +23,8 @@ from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.snapshots import decode_state
 from sagakit.contracts.transitions import UnknownKind, decode_transition
-from sagakit.core import ids
+from sagakit.core import ids, schedule
+from sagakit.core.address import Address
 from sagakit.core.definition import Definition
 from sagakit.core.placement import partition_of
 from sagakit.core.state import Early, Marker, Saga, State, StepStatus
@@ -130,6 +131,24 @@ def waits_for_a_person(saga: Saga) -> bool:
     """Whether the saga, or one of its steps, is parked."""
     waiting = (StepStatus.PARKED, StepStatus.UNDO_PARKED)
     return saga.parked is not None or any(step.status in waiting for step in saga.steps.values())
+
+
+def stands_in_for(definition: Definition, saga: Saga, step: Address | None) -> str | None:
+    """The record that a skip may put in place: the step's reply, or the event of a saga that waits at its end.
+
+    Without a `step` it is the one that waits; None where nothing can be put in place.
+    """
+    if step is None:
+        waiting = [address for address, one in saga.steps.items() if one.status in schedule.WAITING]
+        end = schedule.end_reached(definition, saga)
+        if end is not None:
+            event = schedule.publication(definition, end)
+            return None if event is None else event.type
+        if len(waiting) != 1:
+            return None
+        (step,) = waiting
+    task = definition.tasks.get(step)
+    return None if task is None else task.command.reply
 
 
 def definitions_of(catalogue: Catalogue) -> DefinitionOf:

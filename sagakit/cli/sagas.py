@@ -23,7 +23,6 @@ from sagakit.core.address import Address
 from sagakit.core.ids import is_saga_id
 from sagakit.core.state import Early, Marker, Saga
 from sagakit.core.values import Payload
-from sagakit.language.canonical import compile_bundle
 from sagakit.proving.story import render
 
 SOURCE = "/sagakit/cli"
@@ -65,10 +64,10 @@ def start(
     what has become of it.
     """
     settings = one_shot(context, "bootstrap", "registry_url")
+    data = _read_json(payload)
     with waiting("starting"):
         published = _newest(read_catalogue(settings), definition)
         record = published.compiled().start
-        data = _read_json(payload)
         with connect(settings, source=SOURCE) as client:
             sent = client.start(
                 definition,
@@ -164,7 +163,11 @@ def cancel(
     ticket: Ticket = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a saga to undo what it did. After its pivot it refuses; its history says so."""
+    """Ask a saga to undo what it did. After its pivot it refuses; its history says so.
+
+    Where the pivot is parked because nobody knows whether it happened, find out. If it did not, name it with --step:
+    that says so, and the saga turns back. If it did, `sagakit skip` it with its reply.
+    """
     settings, saga_id = _target(context, saga, definition, key)
     address = None if step is None else Address.parse(step)
     with waiting("cancelling"), connect(settings, source=SOURCE) as client:
@@ -183,7 +186,7 @@ def retry(
     ticket: Ticket = None,
     as_json: Json = False,
 ) -> None:
-    """Let a parked saga try again."""
+    """Let a parked saga try again: once more as often as its definition says, with the same idempotency keys."""
     settings, saga_id = _target(context, saga, definition, key)
     address = None if step is None else Address.parse(step)
     with waiting("retrying"), connect(settings, source=SOURCE) as client:
@@ -193,13 +196,20 @@ def retry(
 
 def skip(
     context: typer.Context,
-    step: Annotated[str, typer.Option(help="The step to skip.", show_default=False)],
     reason: Reason,
     saga: SagaId = None,
     definition: Definition = None,
     key: Key = None,
+    step: Annotated[
+        str | None, typer.Option(help="The step to skip; needed if several wait.", show_default=False)
+    ] = None,
     reply: Annotated[
-        Path | None, typer.Option(help="The reply that stands in for the step's own, as JSON.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="What stands in for the step's reply (or, at the saga's end, for its event), as JSON; - reads "
+            "standard input.",
+            metavar="FILE",
+        ),
     ] = None,
     actor: Actor = None,
     ticket: Ticket = None,
@@ -207,19 +217,21 @@ def skip(
 ) -> None:
     """Let a saga go on as if a parked step had succeeded, or as if a parked compensation had undone it.
 
-    Where later expressions read the step's reply, give one; the saga refuses the skip otherwise.
+    Where later expressions read the step's reply, give one; the saga refuses the skip otherwise. A saga that waits at
+    its end, because its event cannot be made or sent, ends without the event, or with the one that is given.
     """
+    data = None if reply is None else _read_json(reply)
     settings, saga_id = _target(context, saga, definition, key)
-    address = Address.parse(step)
+    address = None if step is None else Address.parse(step)
     with waiting("skipping"), connect(settings, source=SOURCE) as client:
         payload: Payload | None = None
-        if reply is not None:
-            record, schema = _reply_of(settings, saga_id, address)
-            payload = client.compose.payload(record, _read_json(reply), schema)
+        if data is not None:
+            record, schema = _stand_in(settings, saga_id, address)
+            payload = client.compose.payload(record, data, schema)
         sent = client.skip(
             saga_id, step=address, actor=actor or user_name(), reason=reason, ticket=ticket, reply=payload
         )
-    _tell_sent(sent, f"skip of {address} in {saga_id}", as_json)
+    _tell_sent(sent, f"skip of {address or 'what waits'} in {saga_id}", as_json)
 
 
 def _target(context: typer.Context, saga: str | None, definition: str | None, key: str | None) -> tuple[Settings, str]:
@@ -253,8 +265,8 @@ def _newest(catalogue: Catalogue, name: str) -> PublishedDefinition:
     return max(versions, key=lambda known: known.version)
 
 
-def _reply_of(settings: Settings, saga_id: str, step: Address) -> tuple[str, str]:
-    """The reply record of a live saga's step, and its schema."""
+def _stand_in(settings: Settings, saga_id: str, step: Address | None) -> tuple[str, str]:
+    """The record that may stand in for what a live saga waits for, and its schema."""
     with progress("reading one partition of the state topic") as told:
         found = inspection.find(settings, saga_id, told)
     if not isinstance(found.state, Saga):
@@ -263,12 +275,13 @@ def _reply_of(settings: Settings, saga_id: str, step: Address) -> tuple[str, str
     published = read_catalogue(settings).definitions.get((saga.definition, saga.version))
     if published is None:
         raise exits.CommandError(f"{saga.definition} version {saga.version} is not published any more", exits.NO)
-    task = compile_bundle(published.canonical, published.schemas).tasks.get(step)
-    if task is None or task.command.reply is None:
+    record = inspection.stands_in_for(published.compiled(), saga, step)
+    if record is None:
+        what = "nothing that one reply could stand in for; name the --step" if step is None else f"no reply at {step}"
         raise exits.CommandError(
-            f"{saga.definition} version {saga.version} has no step {step} with a reply", exits.WRONG
+            f"saga {saga_id} ({saga.definition} version {saga.version}) has {what}; see `sagakit status`", exits.WRONG
         )
-    return task.command.reply, published.schemas[task.command.reply]
+    return record, published.schemas[record]
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

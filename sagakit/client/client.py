@@ -108,13 +108,17 @@ class Client:
         self,
         saga_id: str,
         *,
-        step: Address,
         actor: str,
         reason: str,
         ticket: str | None = None,
+        step: Address | None = None,
         reply: Payload | None = None,
     ) -> Sent:
-        """Let a saga go on as if `step` had succeeded, with `reply` in place of its reply."""
+        """Let a saga go on as if `step` had succeeded (or its compensation had undone it), with `reply` for its reply.
+
+        Without `step` it is the one step that waits; or, of a saga that waits at its end because its event cannot be
+        sent, the end, with `reply` in place of that event, or none.
+        """
         return self._control(
             ControlMessage(
                 saga_id=saga_id,
