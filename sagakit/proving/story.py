@@ -284,6 +284,12 @@ def _undone(_: _Teller, one: t.CompensationSucceeded) -> _Told:
     return _Told(what="taken as undone by hand" if skipped else "undone", took=not skipped)
 
 
+def _rejected(_: _Teller, one: t.StepRejected) -> _Told:
+    # A code that the definition does not name is handled alike; whoever owns the definition should hear of it.
+    what = "rejected" if one.declared else "rejected with an undeclared code"
+    return _Told(what=what, why=" ".join(part for part in (one.code, one.message) if part), took=True)
+
+
 def _failure_text(failure: Failure) -> str:
     parts = [failure.step or "", failure.kind.value, failure.code or "", failure.message or ""]
     return " ".join(part for part in parts if part)
@@ -329,7 +335,7 @@ _TELL: Final[Mapping[type[Transition], _Tell]] = {
     t.StepScheduled: lambda teller, one: teller.sent(one, "command"),
     t.StepSkipped: _says("not needed: its condition is false"),
     t.StepSucceeded: _succeeded,
-    t.StepRejected: _says_code("rejected", "code"),
+    t.StepRejected: _rejected,
     t.StepFailed: _says_code("failed, may have happened", "kind"),
     t.StepExpired: _says("expired before the service began", took=True),
     t.StepTimedOut: _says("no answer, may have happened", took=True),

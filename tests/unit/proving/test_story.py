@@ -10,7 +10,7 @@ import pytest
 
 from sagakit.contracts.transitions import UnknownKind
 from sagakit.core.definition import Definition
-from sagakit.core.transitions import Transition
+from sagakit.core.transitions import StepRejected, Transition
 from sagakit.core.values import Data
 from sagakit.proving.histories import from_json
 from sagakit.proving.story import _TELL, Line, Story, duration, render, tell
@@ -82,6 +82,19 @@ def test_a_command_says_to_whom_it_went_and_its_answer_from_whom_and_after_how_l
     assert sent.what.endswith("ReserveStock to inventory")
     assert answered.by == "from inventory"
     assert answered.took_ms == answered.at_ms - sent.at_ms
+
+
+def test_a_rejection_code_that_the_definition_does_not_name_is_marked() -> None:
+    facts = history("compensated")
+    place = next(place for place, fact in enumerate(facts) if isinstance(fact, StepRejected))
+    rejected = facts[place]
+    assert isinstance(rejected, StepRejected)
+    for declared, what in ((True, "rejected"), (False, "rejected with an undeclared code")):
+        (told,) = tell([*facts[:place], replace(rejected, declared=declared), *facts[place + 1 :]], published, shown)
+        line = told.lines[place]
+        assert line.what == what
+        assert line.why is not None
+        assert line.why.startswith(rejected.code)
 
 
 def test_a_person_is_named_with_the_reason() -> None:
