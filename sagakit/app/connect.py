@@ -1,13 +1,14 @@
 """Clients, wired: from settings to connections."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
-from sagakit.adapters.confluent_registry import ConfluentRegistry
 from sagakit.adapters.kafka_reader import KafkaReader
 from sagakit.adapters.kafka_records import error_of
 from sagakit.adapters.kafka_sender import KafkaSender
@@ -15,6 +16,9 @@ from sagakit.app.settings import Settings, SettingsError
 from sagakit.client import Client, Composer
 from sagakit.ports.log import LogUnavailableError
 from sagakit.telemetry.tracing import instrument_producer
+
+if TYPE_CHECKING:
+    from sagakit.adapters.confluent_registry import ConfluentRegistry
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -34,6 +38,9 @@ def connect_registry(settings: Settings) -> ConfluentRegistry:
     Raises:
         SettingsError: its address or one of its properties cannot be used.
     """
+    # Only now: the HTTP and OAuth libraries of its client are a third of what a command loads; many need none.
+    from sagakit.adapters.confluent_registry import ConfluentRegistry  # noqa: PLC0415
+
     try:
         return ConfluentRegistry(settings.registry_url, settings.registry_properties)
     except ValueError as error:
