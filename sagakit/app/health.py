@@ -46,6 +46,8 @@ def orchestrator_report(orchestrator: Orchestrator) -> Report:
             "owned": health.owned,
             "restoring": health.restoring,
             "blocked": health.blocked,
+            "unavailable": health.unavailable,
+            "clock_skew_ms": health.clock_skew_ms,
             "last_cycle_ms_ago": idle_ms,
         },
     )

@@ -48,14 +48,11 @@ class Cycle:
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     staged: dict[TopicPartition, dict[bytes, Staged]] = field(default_factory=dict)
     clocks: dict[TopicPartition, int] = field(default_factory=dict)
-    _records: list[Outgoing] = field(default_factory=list)
-    _blame: list[Blame] = field(default_factory=list)
+    _decisions: list[tuple[Origin, Sequence[Produced]]] = field(default_factory=list)
 
     def add(self, produced: Sequence[Produced], origin: Origin) -> None:
         """Stage the records of one decision."""
-        for record, target, address in produced:
-            self._records.append(record)
-            self._blame.append(Blame(origin, target, address))
+        self._decisions.append((origin, produced))
 
     def stage_state(self, partition: TopicPartition, key: bytes, staged: Staged) -> None:
         """Stage a state; only the last one of a key and cycle is written."""
@@ -63,19 +60,22 @@ class Cycle:
 
     def work(self) -> Work:
         """All of it, the states last."""
-        records = list(self._records)
+        records = [one.record for _, produced in self._decisions for one in produced]
         for states in self.staged.values():
             records.extend(staged.record for staged in states.values())
         return Work(records=records, offsets=self.offsets)
 
     def blame(self, culprit: int) -> Blame:
         """Which event a record of `work()` came from, by its index."""
-        if culprit < len(self._blame):
-            return self._blame[culprit]
+        left = culprit
+        for origin, produced in self._decisions:
+            if left < len(produced):
+                return Blame(origin, produced[left].target, produced[left].address)
+            left -= len(produced)
         states = [staged for states in self.staged.values() for staged in states.values()]
-        return Blame(states[culprit - len(self._blame)].origin, Refused.INPUT, None)
+        return Blame(states[left].origin, Refused.INPUT, None)
 
     def decided(self) -> set[Origin]:
         """Every origin that was decided in this cycle, and the timer of every key whose state it changes."""
-        origins: set[Origin] = {blame.origin for blame in self._blame}
+        origins = {origin for origin, _ in self._decisions}
         return origins.union(*self.staged.values())

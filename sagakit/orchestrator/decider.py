@@ -26,6 +26,7 @@ from sagakit.core.events import (
     TimerDue,
     Undecodable,
 )
+from sagakit.core.light import lightened, short
 from sagakit.core.placement import partition_of
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import Early, Marker, Saga, State
@@ -35,7 +36,6 @@ from sagakit.core.values import EvaluationError, Opened
 from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.catalog import Catalog, Published
 from sagakit.orchestrator.cycle import Cycle, Origin, Produced, Staged
-from sagakit.orchestrator.light import lightened, short
 from sagakit.orchestrator.memory import Entry, PartitionMemory
 from sagakit.orchestrator.reader import Reader
 from sagakit.orchestrator.writer import RefusedRecordError, Writer
@@ -264,8 +264,8 @@ class Decider:
             if refused:
                 raise UndecodableError(refused[-1].reason)
             trigger = self._reader.trigger(record)
-        except UndecodableError as error:
-            return self._dead_letter(cycle, record, error.reason, now, refused[1:])
+        except UndecodableError as undecodable:
+            return self._dead_letter(cycle, record, undecodable.reason, now, refused[1:])
         problems = []
         for definition in (p.definition for p in published):
             if definition.start == trigger.opened.type:
@@ -273,8 +273,8 @@ class Decider:
                     cycle.add([self._start_of(trigger, definition, now)], _origin(record))
                 except UndecodableError as error:
                     problems.append(error.reason)
-                except RefusedRecordError as error:
-                    problems.append(error.refusal.reason)
+                except RefusedRecordError as unsendable:
+                    problems.append(unsendable.refusal.reason)
         if problems:
             self._dead_letter(cycle, record, "; ".join(problems), now, ())
         return None

@@ -4,7 +4,7 @@ One process has one consumer, one transactional producer and one loop. Nothing h
 the loop that is simulated is the loop that runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -13,15 +13,17 @@ import structlog
 from sagakit.core.events import Now, Refusal
 from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.catalog import Catalog
-from sagakit.orchestrator.clock import Clock
+from sagakit.orchestrator.clock import BrokerClock, Clock
 from sagakit.orchestrator.cycle import Cycle, Origin
 from sagakit.orchestrator.decider import Decider
 from sagakit.orchestrator.memory import PartitionMemory
 from sagakit.ports.log import (
     Aborted,
     Assigned,
+    Batch,
     Change,
     Committed,
+    LogUnavailableError,
     OffsetLost,
     Record,
     Restored,
@@ -43,6 +45,12 @@ IDLE_WAIT_S: Final = 0.25
 TIMERS_PER_CYCLE: Final = 500
 """So that a burst of timers after an outage does not starve the records."""
 
+COMPARE_CLOCKS_EVERY_MS: Final = 2_000
+"""How often the ends of the inbox are asked for: the record that comes next tells how far the host's clock is off."""
+
+UNAVAILABLE_FOR_MS: Final = 10_000
+"""How long the log counts as unavailable: the client, which tries again and again, says so every few seconds."""
+
 _TIMER_WAIT_MS: Final = 5
 """Least wait while a timer is due that partition time does not allow yet."""
 
@@ -61,17 +69,22 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What a health endpoint tells. `ready`: every owned partition is restored and none stands still."""
+    """What a health endpoint tells. `ready`: all that is owned is restored, nothing stands still or is refused.
+
+    `unavailable`: why Kafka lately refused to serve. `clock_skew_ms`: how far this host is ahead of the brokers.
+    """
 
     owned: int
     restoring: tuple[str, ...]
     blocked: dict[str, str]
+    unavailable: str | None
     last_cycle_ms: int
+    clock_skew_ms: int
 
     @property
     def ready(self) -> bool:
         """Whether this instance decides on everything that it owns."""
-        return not self.restoring and not self.blocked
+        return not self.restoring and not self.blocked and self.unavailable is None
 
 
 class Orchestrator:
@@ -82,13 +95,16 @@ class Orchestrator:
         self._catalog = catalog
         self._decider = decider
         self._inbox = inbox
-        self._clock = clock
+        self._clock = BrokerClock(clock, inbox)
         self._memory: dict[TopicPartition, PartitionMemory] = {}
         self._blocked: dict[TopicPartition, Blocked] = {}
         self._trying: dict[TopicPartition, int] = {}
         self._refused: dict[Origin, tuple[Refusal, ...]] = {}
+        self._unavailable: str | None = None
+        self._unavailable_ms = 0
         self._subscribed: frozenset[str] = frozenset()
         self._read_definitions_at_ms = 0
+        self._clocks_compared_ms = 0
         self._last_cycle_ms = clock()
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -103,16 +119,18 @@ class Orchestrator:
     def cycle(self) -> None:
         """One round: everything that was decided in it happens, or nothing."""
         self._read_definitions()
-        batch = self._log.poll(self._wait_s())
+        batch = self._poll()
         for change in batch.changes:
             self._take_change(change)
+        self._clock.compare(batch.records)
         cycle = Cycle(now_ms=self._clock())
         for record in batch.records:
             self._take_record(cycle, record)
         self._fire_timers(cycle)
         self._commit(cycle)
         self._retry_blocked()
-        self._last_cycle_ms = cycle.now_ms
+        self._compare_clocks()
+        self._last_cycle_ms = self._clock.host()
 
     def health(self) -> Health:
         """Where this instance stands; safe to call from another thread."""
@@ -121,8 +139,26 @@ class Orchestrator:
             owned=len(memory),
             restoring=tuple(f"{p.topic}[{p.partition}]" for p, m in memory.items() if not m.restored),
             blocked={f"{p.topic}[{p.partition}]": b.reason for p, b in blocked.items()},
+            unavailable=self._unavailable,
             last_cycle_ms=self._last_cycle_ms,
+            clock_skew_ms=self._clock.skew_ms,
         )
+
+    def _poll(self) -> Batch:
+        """What the log gives; nothing while Kafka refuses: rights may come back, a coordinator may recover."""
+        now_ms = self._clock.host()
+        if self._unavailable is not None and abs(now_ms - self._unavailable_ms) > UNAVAILABLE_FOR_MS:
+            _log.info("Kafka serves this instance again")
+            self._unavailable = None
+        try:
+            return self._log.poll(self._wait_s())
+        except LogUnavailableError as error:
+            if error.fatal:
+                raise
+            if str(error) != self._unavailable:
+                _log.error("Kafka does not serve this instance; it goes on trying", reason=str(error))
+            self._unavailable, self._unavailable_ms = str(error), now_ms
+            return Batch(changes=(), records=())
 
     def _commit(self, cycle: Cycle) -> None:
         if not cycle.offsets:
@@ -181,12 +217,13 @@ class Orchestrator:
 
     def _take_change(self, change: Change) -> None:
         partition = change.partition
+        log = _log.bind(topic=partition.topic, partition=partition.partition)
         match change:
             case Assigned():
-                _log.info("partition assigned", topic=partition.topic, partition=partition.partition)
+                log.info("partition assigned")
                 self._restore(partition)
             case Revoked():
-                _log.info("partition revoked", topic=partition.topic, partition=partition.partition)
+                log.info("partition revoked")
                 self._memory.pop(partition, None)
                 self._blocked.pop(partition, None)
                 self._trying.pop(partition, None)
@@ -199,13 +236,7 @@ class Orchestrator:
                     memory.finish_restore(change.next_offset)
                     if (blocked := self._blocked.get(partition)) is not None and blocked.retry_at_ms is None:
                         self._trying[partition] = self._blocked.pop(partition).times
-                    _log.info(
-                        "partition restored",
-                        topic=partition.topic,
-                        partition=partition.partition,
-                        states=len(memory.entries),
-                        next_offset=change.next_offset,
-                    )
+                    log.info("partition restored", states=len(memory.entries), next_offset=change.next_offset)
             case OffsetLost():
                 self._offset_lost(change)
             case _:
@@ -269,9 +300,28 @@ class Orchestrator:
             if times[partition] < due_ms:
                 behind.append(partition)
         if behind:
-            for partition in self._log.reached_end(behind):
-                times[partition] = max(times[partition], cycle.now_ms)
+            for partition in self._reached_end(behind, cycle.offsets):
+                if self._clock.usable:
+                    times[partition] = max(times[partition], cycle.now_ms)
         return times
+
+    def _reached_end(
+        self, partitions: Collection[TopicPartition], offsets: Mapping[TopicPartition, int]
+    ) -> frozenset[TopicPartition]:
+        """The partitions of which everything was read; what comes after it tells how far the host's clock is off."""
+        at_ms = self._clock.host()
+        reached = self._log.reached_end(partitions)
+        self._clock.reached({one: offsets.get(one, self._memory[one].next_offset or 0) for one in reached}, at_ms)
+        return reached
+
+    def _compare_clocks(self) -> None:
+        now_ms = self._clock.host()
+        if abs(now_ms - self._clocks_compared_ms) < COMPARE_CLOCKS_EVERY_MS:
+            return
+        inboxes = (one for one, memory in self._memory.items() if memory.restored and one.topic == self._inbox)
+        if running := [one for one in inboxes if one not in self._blocked]:
+            self._clocks_compared_ms = now_ms
+            self._reached_end(running, {})
 
     def _fire(
         self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, key: bytes, partition_ms: int

@@ -20,10 +20,10 @@ def decoder(own: OwnRecords) -> DecodeDefinition:
         key = (record.key or b"").decode(errors="replace")
         try:
             found = own.decode(record.value)
-        except UndecodableError as error:
-            return Unusable(key=key, reason=error.reason)
-        except RegistryUnavailableError as error:
-            raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+        except UndecodableError as undecodable:
+            return Unusable(key=key, reason=undecodable.reason)
+        except RegistryUnavailableError as unavailable:
+            raise PartitionBlockedError(f"the registry does not answer: {unavailable}", transient=True) from unavailable
         fields = found.fields
         if found.name == "NamespaceRecord":
             return Namespace(partitions=fields["partitions"], engine_level=fields["engine_level"])
@@ -33,8 +33,8 @@ def decoder(own: OwnRecords) -> DecodeDefinition:
             for text in fields["schemas"].values():
                 parse_record(text)
             definition = compile_bundle(fields["canonical"], fields["schemas"])
-        except (SchemaError, InvalidDefinitionError) as error:
-            return Unusable(key=key, reason=str(error))
+        except (SchemaError, InvalidDefinitionError) as unusable:
+            return Unusable(key=key, reason=str(unusable))
         triggers_from = {TopicPartition(o["topic"], o["partition"]): o["offset"] for o in fields["first_offsets"]}
         return Published(definition=definition, schemas=fields["schemas"], triggers_from=triggers_from)
 

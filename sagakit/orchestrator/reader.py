@@ -51,10 +51,12 @@ class Reader:
         """
         try:
             return decode_state(value, self._own, self._payloads)
-        except UndecodableError as error:
-            raise PartitionBlockedError(f"a state cannot be read: {error.reason}", transient=False) from error
-        except RegistryUnavailableError as error:
-            raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+        except UndecodableError as undecodable:
+            raise PartitionBlockedError(
+                f"a state cannot be read: {undecodable.reason}", transient=False
+            ) from undecodable
+        except RegistryUnavailableError as unavailable:
+            raise PartitionBlockedError(f"the registry does not answer: {unavailable}", transient=True) from unavailable
 
 
 def _saga_id(record: Record) -> str:

@@ -1,17 +1,15 @@
-"""The loop's own log lines are switched off in simulations, and how fast they ran is told at the end."""
+"""The loop's own log lines are switched off in simulations."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from sagakit.orchestrator import published
 from tests.simulation import shop
-
-_told = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +25,3 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.configure(**before)
-
-
-@pytest.fixture
-def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Say something at the end of the run."""
-    return pytestconfig.stash.setdefault(_told, []).append
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many worlds ran, and how fast."""
-    for line in config.stash.get(_told, []):
-        terminalreporter.write_line(line)

@@ -11,6 +11,7 @@ from sagakit.core import decide as deciding
 from sagakit.core import ids, replies, schedule, turn
 from sagakit.core.definition import Definition, Task
 from sagakit.core.state import Early, Marker, Saga
+from sagakit.orchestrator.clock import BrokerClock
 from sagakit.orchestrator.cycle import Cycle, Staged
 from sagakit.orchestrator.decider import Decider
 from sagakit.orchestrator.loop import Orchestrator
@@ -255,6 +256,16 @@ def pending_offsets_overlooked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedCluster, "committed_offset", lambda self, group, one: self.group(group).committed.get(one))
 
 
+def old_records_taken_for_new(patch: pytest.MonkeyPatch) -> None:
+    """A host's clock is compared with what waited in the log or comes again, as if it had just come (rule 14)."""
+    reached = BrokerClock.reached
+
+    def anew(self: BrokerClock, next_offsets: Mapping[TopicPartition, int], at_ms: int) -> None:
+        reached(self, dict.fromkeys(next_offsets, 0), at_ms)
+
+    patch.setattr(BrokerClock, "reached", anew)
+
+
 MUTANTS: Final[Mapping[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -273,5 +284,6 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         memory_kept_after_unknown,
         offsets_committed_first,
         pending_offsets_overlooked,
+        old_records_taken_for_new,
     )
 }

@@ -38,6 +38,7 @@ PROVOKED = (
     "command twice",
     "message twice",
     "large note",
+    "skew",
 )
 """What the default run has to have provoked: a run in which it never happened has proven nothing of it."""
 

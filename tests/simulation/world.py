@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sagakit.app.orchestrator import assemble
 from sagakit.app.settings import Settings
+from sagakit.orchestrator.clock import SKEW_MAX_MS
 from sagakit.orchestrator.loop import Orchestrator
 from sagakit.ports.log import Aborted, Outcome, TopicPartition, Unknown, Work
 from sagakit.testing.simulated_cluster import SimulatedClock, SimulatedCluster
@@ -73,7 +74,7 @@ def plan_of(random: Random) -> Plan:
         crashes=random.choice((0, 0.003, 0.01, 0.03)),
         stalls=random.choice((0, 0.003, 0.01, 0.03)),
         unknown=random.choice((0, 0, 0.02, 0.1)),
-        skew_ms=random.choice((0, 0, 50, 3_000)),
+        skew_ms=random.choice((0, 0, 50, 3_000, 30_000)),
         session_ms=random.choice((500, 6_000)),
         silent=random.choice((0, 0.05, 0.2)),
         refuses=random.choice((0, 0.05, 0.2)),
@@ -266,7 +267,7 @@ class Instance:
     def start(self) -> None:
         """The process begins."""
         world, topics = self._world, self._world.topics
-        skew_ms = world.random.randint(-world.plan.skew_ms, world.plan.skew_ms)
+        skew_ms = self._skew_ms = world.random.randint(-world.plan.skew_ms, world.plan.skew_ms)
         self.log = WatchedLog(
             world,
             world.cluster,
@@ -295,7 +296,11 @@ class Instance:
         try:
             self.orchestrator.cycle()
         except SimulatedCrash:
-            self._die()
+            return self._die()
+        known_ms = self.orchestrator.health().clock_skew_ms
+        if abs(known_ms) > SKEW_MAX_MS:
+            self._world.note("skew")
+        assert min(0, self._skew_ms) <= known_ms <= max(0, self._skew_ms), "the clock was corrected for the worse"
 
     def next_due_ms(self) -> int | None:
         """When the next timer that this instance knows of is due."""
