@@ -21,6 +21,9 @@ Order: TypeAlias = dict[str, Any]
 ORDERS_FILE: Final = Path(__file__).parent / "orders" / "demo_orders.jsonl"
 """The 300 orders of the demo: those of seed 1."""
 
+PARKING_ORDERS_FILE: Final = ORDERS_FILE.with_name("parking_orders.jsonl")
+"""A few orders, two of which go to a carrier that is never heard of again: a person has to find out."""
+
 _OPENING: Final = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 _FIRST_NAMES: Final = ("Ada", "Bo", "Chiara", "Dmitri", "Elif", "Femi", "Greta", "Hugo", "Ines", "Jan", "Kaja", "Lars")
 _LAST_NAMES: Final = ("Aalto", "Brandt", "Costa", "Dubois", "Eriksen", "Fischer", "Garcia", "Haas", "Ito", "Jansen")

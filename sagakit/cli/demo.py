@@ -15,6 +15,10 @@ def demo(
         int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed makes up other orders, and kills elsewhere.")] = None,
+    orders: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Orders from this file, one JSON object a line, in place of the project's."),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Orders placed in a second (default: 60, fewer with --kill).")
     ] = None,
@@ -42,14 +46,14 @@ def demo(
     Some orders fail (out of stock, card declined, address not served) and are undone; some carriers are slow, late or
     flaky. At the end the services' own ledgers are compared with what the sagas say, saga by saga.
 
-    Exit code 0: every book balances. 1: one does not, or fewer processes were killed than asked for. 4: the demo could
-    not be played. 130: Ctrl-C.
+    Exit code 0: every book balances. 1: one does not, or fewer processes were killed than asked for. 2: an option, a
+    file or a folder will not do. 4: the demo could not be played. 130: Ctrl-C.
     """
     # The shop lies beside the package, in the project's folder: an installed package comes without it.
     try:
         from sagakit.demo.cluster import Cluster  # noqa: PLC0415
         from sagakit.demo.run import Options, audit_kept, run  # noqa: PLC0415
-        from sagakit.demo.stage import DemoError  # noqa: PLC0415
+        from sagakit.demo.stage import DemoError, WrongFileError  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "services":
             raise
@@ -61,12 +65,15 @@ def demo(
     bootstrap, registry_url = bootstrap or given.get("bootstrap"), registry_url or given.get("registry_url")
     if (kill or bootstrap or registry_url or brokers > 1) and not kafka:
         raise typer.BadParameter("--kill, --brokers, --bootstrap and --registry-url go with --kafka")
+    if orders is not None and sagas is not None:
+        raise typer.BadParameter("--orders names orders, --sagas makes them up: choose one")
     if bool(bootstrap) != bool(registry_url):
         raise typer.BadParameter("--bootstrap and --registry-url go together")
     cluster = Cluster(bootstrap=bootstrap or "", registry_url=registry_url or "", brokers=brokers)
     options = Options(
         sagas=sagas,
         seed=seed,
+        orders=orders,
         per_second=rate,
         keep=keep,
         as_json=as_json,
@@ -75,6 +82,8 @@ def demo(
     )
     try:
         passed = run(options) if audit is None else audit_kept(audit, as_json=as_json)
+    except WrongFileError as error:
+        raise exits.CommandError(str(error), exits.WRONG) from error
     except DemoError as error:
         raise exits.CommandError(str(error), exits.REFUSED) from error
     return exits.DONE if passed else exits.NO

@@ -21,6 +21,8 @@ from services.audit import End
 _GOOD: Final = "green"
 _BAD: Final = "bold red"
 _COMPLAINTS_SHOWN: Final = 20
+_WIDE: Final = 100
+"""Columns of a terminal on which nothing has to be short."""
 
 
 class LiveProgress:
@@ -29,7 +31,7 @@ class LiveProgress:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= _WIDE else 6),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
@@ -49,12 +51,12 @@ class LiveProgress:
         standings = moment.standings
         running = max(0, moment.placed - moment.ended)
         parts = [
-            f"placed {moment.placed}",
             f"under way {running}",
             f"completed {standings.get(Standing.COMPLETED, 0)}",
             f"compensated {standings.get(Standing.COMPENSATED, 0)}",
-            f"parked {standings.get(Standing.PARKED, 0)}",
         ]
+        if parked := standings.get(Standing.PARKED, 0):
+            parts.append(f"parked {parked}")
         if moment.kills:
             parts.append(f"kills {moment.kills}")
         if self._task is None:
@@ -81,7 +83,12 @@ def results(account: Account) -> RenderableType:
     row("parked, wait for a person", len(account.parked), _BAD if account.parked else "")
     table.add_section()
     row("placed", account.orders)
-    return Group(table, *(_parked(one) for one in account.parked), _latencies(account.latencies))
+    undeclared = (
+        Text(f"  {what}: {count} times, a code that the definition does not name under `rejects`", style="yellow")
+        for what, count in account.undeclared.items()
+    )
+    parked = (_parked(one) for one in account.parked)
+    return Group(table, *undeclared, *parked, "", _latencies(account.latencies))
 
 
 def story(title: str, told: Story) -> RenderableType:
@@ -93,6 +100,8 @@ def story(title: str, told: Story) -> RenderableType:
 def kills(deaths: Sequence[Death]) -> RenderableType:
     """Who was killed, where and when."""
     table = _table("Kills (SIGKILL)", "who", "where", "when", "process", "in work")
+    for column in table.columns[:-1]:  # where it is narrow, what was in work is the first to be cut
+        column.no_wrap = True
     for death in deaths:
         table.add_row(death.who, death.point, _time(death.at_ms), str(death.process_id), death.detail)
     return table
@@ -140,7 +149,7 @@ def books(verdict: Verdict) -> RenderableType:
     shown = [Text(f"  {line}", style=_BAD) for line in wrong[:_COMPLAINTS_SHOWN]]
     if len(wrong) > _COMPLAINTS_SHOWN:
         shown.append(Text(f"  … and {len(wrong) - _COMPLAINTS_SHOWN} more", style=_BAD))
-    return Group(table, *shown)
+    return Group("", table, *shown)
 
 
 def too_few_kills(console: Console, provoked: int, wanted: int) -> None:
@@ -168,6 +177,7 @@ def as_json(verdict: Verdict, deaths: Iterable[Death]) -> Mapping[str, Any]:
         "orders": account.orders,
         "completed": account.count(End.COMPLETED),
         "compensated": dict(account.compensated),
+        "undeclared_rejections": dict(account.undeclared),
         "parked": [
             {"order_id": one.order_id, "saga_id": one.saga_id, "reasons": [list(reason) for reason in one.reasons]}
             for one in account.parked

@@ -11,20 +11,23 @@ from typing import Final
 
 from rich.console import Console
 
+from sagakit.adapters.memory_registry import MemoryRegistry
+from sagakit.contracts.codec import AvroCodec
+from sagakit.contracts.errors import UnencodableError
 from sagakit.core.definition import Definition
 from sagakit.demo import report
 from sagakit.demo.cluster import ORCHESTRATORS, Cluster, cluster_stage
 from sagakit.demo.embedded import embedded_stage
 from sagakit.demo.play import Play
-from sagakit.demo.stage import DemoError, Stage, definition_bundle
+from sagakit.demo.stage import ORDER_PLACED, PROJECT, Stage, WrongFileError, definition_bundle, shop_schemas
 from sagakit.demo.verdict import Account, account_of, definition_finder, judge
-from sagakit.demo.watch import Standing, Watch
+from sagakit.demo.watch import Seen, Standing, Watch
 from sagakit.language.canonical import compile_bundle
 from sagakit.proving.story import Story, tell
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.embedded import EMBEDDED_LIMITS
 from services.books import SERVICES, read_shop
-from services.demo_orders import Order, orders, read_orders
+from services.demo_orders import ORDERS_FILE, Order, orders, read_orders
 
 DEFAULT_SAGAS: Final = 300
 DEFAULT_SEED: Final = 1
@@ -48,15 +51,16 @@ EMBEDDED_NOTICE: Final = (
 class Options:
     """What the demo was asked for.
 
-    `sagas` orders of `seed` are made up; without either, the orders come from the project's file. `per_second` of them
-    are placed in a second (None: as many as suits the kills). `keep` is a folder for ledgers and logs, which otherwise
-    go when the demo ends. With `as_json` the verdict goes to standard output as JSON, and everything for people to
-    standard error. `cluster` is the real Kafka to play on, None the embedded one; `kills` is how many processes are to
-    be killed, which takes a real one.
+    `sagas` orders of `seed` are made up; without either, they come from the file `orders`, or from the project's own.
+    `per_second` of them are placed in a second (None: as many as suits the kills). `keep` is a folder for ledgers and
+    logs, which otherwise go when the demo ends. With `as_json` the verdict goes to standard output as JSON, and
+    everything for people to standard error. `cluster` is the real Kafka to play on, None the embedded one; `kills` is
+    how many processes are to be killed, which takes a real one.
     """
 
     sagas: int | None = None
     seed: int | None = None
+    orders: Path | None = None
     per_second: float | None = None
     keep: Path | None = None
     as_json: bool = False
@@ -163,25 +167,58 @@ def _per_second(options: Options, count: int) -> float:
 
 
 def _orders(options: Options) -> Sequence[Order]:
+    if options.orders is not None:
+        return _orders_of(options.orders)
     if options.sagas is None and options.seed is None:
         return list(read_orders())
     count = DEFAULT_SAGAS if options.sagas is None else options.sagas
     return list(orders(count, DEFAULT_SEED if options.seed is None else options.seed))
 
 
+def _orders_of(file: Path) -> Sequence[Order]:
+    """The orders of a file.
+
+    Raises:
+        WrongFileError: it cannot be read, or holds something else, or an order twice.
+    """
+    shown = f"orders look like those of {ORDERS_FILE.relative_to(PROJECT)}, one JSON object a line"
+    registry, text = MemoryRegistry(), shop_schemas()[ORDER_PLACED]
+    registry.register(ORDER_PLACED, text)
+    codec = AvroCodec(registry)
+    schema = codec.compile_schema(text)
+    found: dict[str, Order] = {}
+    try:
+        for number, order in enumerate(read_orders(file), 1):
+            codec.encode(schema, order)
+            if order["order_id"] in found:
+                raise WrongFileError(
+                    f"{file}, line {number}: {order['order_id']} was ordered before; give it another id"
+                )
+            found[order["order_id"]] = order
+    except OSError as error:
+        raise WrongFileError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise WrongFileError(f"{file}, line {len(found) + 1}: this is not JSON ({error}); {shown}") from None
+    except UnencodableError as error:
+        raise WrongFileError(f"{file}, line {len(found) + 1}: this is no order ({error}); {shown}") from None
+    if not found:
+        raise WrongFileError(f"{file} is empty; {shown}")
+    return list(found.values())
+
+
 def _stories(watch: Watch, definition: Definition) -> Iterator[tuple[str, Story]]:
-    """A completed order that went straight through, and the compensated one with the most to undo."""
-    found = {
-        standing: [seen for seen in watch.sagas.values() if seen.standing is standing]
-        for standing in (Standing.COMPLETED, Standing.COMPENSATED)
+    """A completed order that went straight through, the compensated one with the most to undo, and a parked one."""
+    chosen: dict[Standing, Callable[..., Seen]] = {
+        Standing.COMPLETED: min,
+        Standing.COMPENSATED: max,
+        Standing.PARKED: min,
     }
     finder = definition_finder(definition)
-    if completed := found[Standing.COMPLETED]:
-        seen = min(completed, key=lambda one: len(one.history))
-        yield "A completed order", tell(watch.history(seen.saga_id), finder, lambda _type, _data: None)[0]
-    if compensated := found[Standing.COMPENSATED]:
-        seen = max(compensated, key=lambda one: len(one.history))
-        yield "A compensated order", tell(watch.history(seen.saga_id), finder, lambda _type, _data: None)[0]
+    for standing, choose in chosen.items():
+        if found := [seen for seen in watch.sagas.values() if seen.standing is standing]:
+            seen = choose(found, key=lambda one: len(one.history))
+            told = tell(watch.history(seen.saga_id), finder, lambda _type, _data: None)[0]
+            yield f"A {standing.value} order", told
 
 
 @contextmanager
@@ -194,7 +231,11 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    keep.mkdir(parents=True, exist_ok=True)
-    if any(keep.iterdir()):
-        raise DemoError(f"{keep} is not empty; name a new folder, since old ledgers would not match new orders")
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        filled = any(keep.iterdir())
+    except OSError as error:
+        raise WrongFileError(f"{keep} cannot be made: {error.strerror}; name another folder to --keep") from error
+    if filled:
+        raise WrongFileError(f"{keep} is not empty; name a new folder, since old ledgers would not match new orders")
     yield keep.resolve()

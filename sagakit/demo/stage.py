@@ -35,6 +35,10 @@ class DemoError(Exception):
     """The demo cannot go on; the message says what happened and what to do next."""
 
 
+class WrongFileError(DemoError):
+    """A file or folder that the demo was given will not do; the message says why, and what would."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
     """A process that killed itself at a failpoint: who, where, at which moment (epoch ms), and when it was back.

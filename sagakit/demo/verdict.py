@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sagakit.contracts.transitions import UnknownKind
 from sagakit.core.definition import Definition
-from sagakit.demo.stage import DemoError
+from sagakit.demo.stage import WrongFileError
 from sagakit.demo.watch import Seen, Standing, Watch
 from sagakit.proving import invariants
 from sagakit.proving.replay import DefinitionOf
@@ -26,7 +26,7 @@ _ENDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """An order that was placed: its saga's id, its data, and when it was handed to the producer (epoch ms)."""
+    """An order that was placed: its saga's id, its data, and when it was handed to the producer (ms, monotonic)."""
 
     saga_id: str
     order: Order
@@ -61,6 +61,7 @@ class Account:
         orders: how many were placed.
         ends: how each order ended that did.
         compensated: how many orders were undone, by reason.
+        undeclared: how many rejections had a code that the definition does not name, by step and code.
         parked: the sagas that wait for a person.
         scheduled: idempotency keys of all commands that were sent.
         sagas: how many sagas the backlog knows, with how many transitions.
@@ -71,6 +72,7 @@ class Account:
     orders: int
     ends: tuple[OrderEnd, ...]
     compensated: Mapping[str, int]
+    undeclared: Mapping[str, int]
     parked: tuple[Parked, ...]
     latencies: Latencies | None
     scheduled: frozenset[str]
@@ -91,16 +93,16 @@ class Account:
         """Read what `save` wrote.
 
         Raises:
-            DemoError: there is nothing, or something else.
+            WrongFileError: there is nothing, or something else.
         """
         try:
             return _ACCOUNT.validate_json(file.read_bytes())
         except OSError as error:
-            raise DemoError(
+            raise WrongFileError(
                 f"{file} cannot be read ({error.strerror}); name a folder that `--keep` has filled"
             ) from None
         except ValidationError as error:
-            raise DemoError(f"{file} is not what the demo wrote: {error.errors()[0]['msg']}") from None
+            raise WrongFileError(f"{file} is not what the demo wrote: {error.errors()[0]['msg']}") from None
 
 
 _ACCOUNT: Final = TypeAdapter(Account)
@@ -136,6 +138,7 @@ def account_of(placed: Sequence[Placed], watch: Watch, definition_of: Definition
         orders=len(placed),
         ends=tuple(_end(one, _ENDS[standing]) for standing in _ENDS for one in by_standing[standing]),
         compensated=dict(undone.most_common()),
+        undeclared=dict(sum((seen.undeclared for seen in watch.sagas.values()), Counter()).most_common()),
         parked=tuple(_parked(one, watch.sagas[one.saga_id]) for one in by_standing[Standing.PARKED]),
         latencies=latencies(
             seen.end_seen_ms - known[saga_id].at_ms

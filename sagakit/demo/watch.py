@@ -51,6 +51,7 @@ class Seen:
         gap: where the fold broke, because a transition is missing or comes twice.
         runs: how many of its runs have begun.
         turned_back: why its run was undone.
+        undeclared: its rejections with a code that the definition does not name, by step and code.
         parked: why it waits for a person, by step (None: the saga as a whole).
         scheduled: idempotency keys of the commands that were sent.
         end_events: ids of the domain events that told its end.
@@ -63,6 +64,7 @@ class Seen:
     gap: str | None = None
     runs: int = 0
     turned_back: str | None = None
+    undeclared: Counter[str] = field(default_factory=Counter)
     parked: dict[Address | None, str] = field(default_factory=dict)
     scheduled: set[str] = field(default_factory=set)
     end_events: set[str] = field(default_factory=set)
@@ -94,6 +96,8 @@ class Seen:
             assert header.step is not None
             assert header.direction is not None
             self.scheduled.add(ids.idempotency_key(header.saga_id, header.run, header.step, header.direction.value, 0))
+        elif isinstance(one, t.StepRejected) and not one.declared:
+            self.undeclared[f"{header.step}: {one.code}"] += 1
         elif isinstance(one, t.SagaTurnedBack):
             self.turned_back = _reason(one.failure)
         elif isinstance(one, t.SagaParked):

@@ -57,6 +57,8 @@ async def _answer_of(carrier: Carrier, ctx: Context) -> None:
     Raises:
         CarrierUnreachable: it books, but its answer gets lost.
     """
+    if not carrier.answers:
+        raise CarrierUnreachable(f"{carrier.name} never answered")
     if ctx.attempt <= carrier.late_attempts:
         await asyncio.sleep(max(0.0, ctx.expires_at_ms / 1000 - time.time()) + LATE_BY_S)
     elif ctx.attempt == carrier.failing_attempts:

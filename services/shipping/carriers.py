@@ -1,4 +1,4 @@
-"""The carriers, by country: one good, one slow, one that answers too late, one that fails at first, and none at all."""
+"""The carriers, by country: good, slow, one that answers too late, one that fails at first, one that is silent."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,7 @@ class Carrier:
 
     It answers after `answers_after_s`. At the first `late_attempts` attempts it answers only when nobody waits any
     more. At the first `failing_attempts` attempts it fails technically, at the last of them after it has booked the
-    parcel.
+    parcel. One that never `answers` books all the same: only its own books tell.
     """
 
     name: str
@@ -18,6 +18,7 @@ class Carrier:
     answers_after_s: float = 0.0
     late_attempts: int = 0
     failing_attempts: int = 0
+    answers: bool = True
 
 
 LATE_BY_S: Final = 0.3
@@ -27,6 +28,7 @@ SWIFT: Final = Carrier(name="Swift Parcel")
 SLOW: Final = Carrier(name="Canal Boats", tracks=False, answers_after_s=0.4)
 LATE: Final = Carrier(name="Poste Tardive", late_attempts=1)
 FLAKY: Final = Carrier(name="Gremlin Freight", failing_attempts=2)
+SILENT: Final = Carrier(name="Northern Silence", answers=False)
 
 CARRIERS: Final = {
     "AT": SWIFT,
@@ -34,6 +36,7 @@ CARRIERS: Final = {
     "DE": SWIFT,
     "DK": SWIFT,
     "FR": LATE,
+    "IS": SILENT,
     "NL": SLOW,
     "PL": FLAKY,
     "SE": SWIFT,

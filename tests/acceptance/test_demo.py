@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from sagakit.demo.embedded import embedded_stage
 from sagakit.testing.kafka import KafkaServer
 from sagakit.testing.process import Process
 from sagakit.testing.registry import RealRegistry
+from services.demo_orders import PARKING_ORDERS_FILE, read_orders
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,6 +46,12 @@ def number(output: str, what: str) -> int:
     found = re.search(r"\d[\d,]*", row(output, what).replace(what, "", 1))
     assert found is not None
     return int(found[0].replace(",", ""))
+
+
+def verdict_in(output: str) -> Any:
+    """The verdict for scripts, among what is for people."""
+    (line,) = [line for line in output.splitlines() if line.startswith("{")]
+    return json.loads(line)
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +160,55 @@ def test_an_audit_of_untouched_books_agrees_also_as_json(played: tuple[str, Path
     _, kept = played
     audit = demo("audit", tmp_path, "--audit", str(kept), "--json")
     assert audit.wait(timeout_s=60) == 0, audit.output()
-    verdict = json.loads(audit.output().splitlines()[-1])
+    verdict = verdict_in(audit.output())
     assert verdict["passed"] is True
     assert verdict["orders"] == 300 == verdict["completed"] + sum(verdict["compensated"].values())
+
+
+@pytest.fixture(scope="module")
+def parked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """What the demo printed of orders some of which need a person, and the folder that it kept."""
+    folder = tmp_path_factory.mktemp("parked")
+    process = demo("parked", folder, "--orders", str(PARKING_ORDERS_FILE), "--keep", str(folder / "kept"), "--json")
+    try:
+        assert process.wait(timeout_s=110) == 0, process.output()
+        yield process.output(), folder / "kept"
+    finally:
+        process.kill()
+
+
+def test_orders_that_need_a_person_are_listed_one_by_one_and_the_books_balance_with_them(
+    parked: tuple[str, Path],
+) -> None:
+    output, _ = parked
+    silent = [order for order in read_orders(PARKING_ORDERS_FILE) if order["address"]["country"] == "IS"]
+    assert len(silent) == 2 == number(output, "parked, wait for a person")
+    for order in silent:
+        (line,) = re.findall(rf"^  {order['order_id']} is parked \(saga .*$", output, re.MULTILINE)
+        assert "ship: " in line
+        assert "Northern Silence never answered" in line
+    assert "PARKED, waits for a person" in output.split("A parked order")[1]
+    verdict = verdict_in(output)
+    assert verdict["passed"] is True
+    assert sorted(one["order_id"] for one in verdict["parked"]) == sorted(order["order_id"] for order in silent)
+    assert verdict["money_cents"]["parked"] == sum(order["amount_cents"] for order in silent)
+    assert verdict["stock_units"]["parked"] == sum(item["quantity"] for order in silent for item in order["items"])
+    for book in BOOKS:
+        assert row(output, book).rstrip().endswith("balances"), row(output, book)
+
+
+def test_what_a_parked_order_holds_is_counted(
+    parked: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Were the charges of parked orders left out, taking one away would not be seen."""
+    output, kept = parked
+    saga_id = verdict_in(output)["parked"][0]["saga_id"]
+    tampered = tmp_path / "tampered"
+    shutil.copytree(kept, tampered)
+    with closing(sqlite3.connect(tampered / "ledgers" / "inventory.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM reservations WHERE saga_id = ?", (saga_id,))
+    assert run(["demo", "--audit", str(tampered)]) == 1
+    assert "DOES NOT BALANCE" in row(capsys.readouterr().out, "stock")
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
@@ -179,8 +233,12 @@ def test_the_stage_leaves_no_thread(tmp_path: Path) -> None:
     [
         (["--kill", "3"], 2, "go with --kafka"),
         (["--kafka", "--bootstrap", "127.0.0.1:1"], 2, "--registry-url"),
-        (["--audit", "."], 4, "account.json"),
-        (["--keep", "."], 4, "is not empty"),
+        (["--audit", "."], 2, "account.json"),
+        (["--keep", "."], 2, "is not empty"),
+        (["--keep", "/proc/nowhere"], 2, "cannot be made"),
+        (["--orders", "nowhere.jsonl"], 2, "nowhere.jsonl cannot be read"),
+        (["--orders", __file__], 2, "line 1: this is not JSON"),
+        (["--orders", __file__, "--sagas", "3"], 2, "choose one"),
     ],
 )
 def test_what_cannot_be_played_is_told_in_one_line(

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from services.demo_orders import ORDERS_FILE, Order, orders, read_orders
+from services.demo_orders import ORDERS_FILE, PARKING_ORDERS_FILE, Order, orders, read_orders
 from services.inventory.catalogue import CATALOGUE
 from services.payments.app import DECLINED
-from services.shipping.carriers import CARRIERS
+from services.shipping.carriers import CARRIERS, SILENT
 from services.shop_models import OrderPlaced
 from tests.unit.participants import support
 
@@ -32,9 +32,16 @@ def test_most_orders_can_complete_and_every_way_to_fail_is_there() -> None:
     deliverable = sum(kinds[carrier.name] for carrier in set(CARRIERS.values()))
     assert 190 <= deliverable <= 230
     assert all(kinds[way] >= 5 for way in ("sold out", "declined", "not served"))
-    assert all(kinds[carrier.name] >= 5 for carrier in set(CARRIERS.values()))
+    assert all(kinds[carrier.name] >= 5 for carrier in set(CARRIERS.values()) - {SILENT})
+    assert kinds[SILENT.name] == 0, "the demo's own orders need nobody"
     limited = sum("tray-walnut-limited" in {item["sku"] for item in order["items"]} for order in read_orders())
     assert limited > STOCK["tray-walnut-limited"]
+
+
+def test_the_orders_that_need_a_person_are_there_with_others() -> None:
+    kinds = Counter(kind(order) for order in read_orders(PARKING_ORDERS_FILE))
+    assert kinds[SILENT.name] == 2
+    assert sum(kinds.values()) == 6
 
 
 def test_seeds_differ_and_ids_never_meet() -> None:
