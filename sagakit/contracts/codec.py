@@ -12,7 +12,7 @@ from fastavro.schema import SchemaParseException
 from sagakit.contracts import framing
 from sagakit.contracts.avro_types import RecordType, parse_record
 from sagakit.contracts.conversion import Conversion, compile_conversion
-from sagakit.contracts.errors import SchemaError, UndecodableError, UnencodableError
+from sagakit.contracts.errors import SchemaError, UndecodableError, UnencodableError, UnknownSchemaIdError
 from sagakit.contracts.nesting import MAX_DEPTH, compile_check
 from sagakit.contracts.scalars import MismatchError
 from sagakit.core.values import Data
@@ -76,10 +76,10 @@ class AvroCodec:
         if known is None:
             try:
                 known = _compiled(self._registry.schema(schema_id), schema_id)
-            except UnknownSchemaError as error:
-                raise UndecodableError(f"the registry has no schema {schema_id}: {error}") from error
-            except SchemaError as error:
-                raise UndecodableError(f"the schema {schema_id} cannot be used: {error}") from error
+            except UnknownSchemaError as unknown:
+                raise UnknownSchemaIdError(f"the registry has no schema {schema_id}: {unknown}") from unknown
+            except SchemaError as unusable:
+                raise UndecodableError(f"the schema {schema_id} cannot be used: {unusable}") from unusable
             self._by_id[schema_id] = known
         return known
 
@@ -124,10 +124,10 @@ class AvroCodec:
         """
         try:
             datum = schema.conversion.write(data)
-        except MismatchError as error:
-            raise UnencodableError(schema.name, error.path[::-1], error.reason) from error
-        except RecursionError as error:
-            raise UnencodableError(schema.name, (), f"records nested more than {MAX_DEPTH} deep") from error
+        except MismatchError as mismatch:
+            raise UnencodableError(schema.name, mismatch.path[::-1], mismatch.reason) from mismatch
+        except RecursionError as too_deep:
+            raise UnencodableError(schema.name, (), f"records nested more than {MAX_DEPTH} deep") from too_deep
         out = BytesIO()
         out.write(schema.prefix)
         schemaless_writer(out, schema.parsed, datum)

@@ -14,6 +14,10 @@ class UndecodableError(Exception):
         self.reason = reason
 
 
+class UnknownSchemaIdError(UndecodableError):
+    """The registry denies the schema id. It may not have caught up yet: whoever can wait asks again for a while."""
+
+
 class UnencodableError(Exception):
     """Data that does not fit its schema. `path` names the field (`items[2].price`), `reason` what is wrong with it."""
 

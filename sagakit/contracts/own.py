@@ -18,7 +18,7 @@ from fastavro import parse_schema, schemaless_reader
 from sagakit.contracts import framing, schemas
 from sagakit.contracts.avro_types import parse_record
 from sagakit.contracts.codec import AVRO_READ_ERRORS
-from sagakit.contracts.errors import SchemaError, UndecodableError
+from sagakit.contracts.errors import SchemaError, UndecodableError, UnknownSchemaIdError
 from sagakit.contracts.own_writer import Write, compile_writer
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
@@ -119,8 +119,8 @@ class OwnRecords:
         """
         try:
             schema_id = framing.schema_id_of(value)
-        except framing.FramingError as error:
-            raise UndecodableError(str(error)) from error
+        except framing.FramingError as unframed:
+            raise UndecodableError(str(unframed)) from unframed
         reader = self._readers.get(schema_id) or self._reader(schema_id)
         if reader is None:
             raise UndecodableError(f"the schema {schema_id} is not of a record of sagakit")
@@ -130,10 +130,10 @@ class OwnRecords:
             fields: dict[str, Any] = schemaless_reader(  # type: ignore[assignment]
                 source, reader.parsed, reader.resolved, return_record_name=True, return_record_name_override=True
             )
-        except AVRO_READ_ERRORS as error:
+        except AVRO_READ_ERRORS as misfit:
             raise UndecodableError(
-                f"the bytes do not fit the schema of {reader.name}: {type(error).__name__}: {error}"
-            ) from error
+                f"the bytes do not fit the schema of {reader.name}: {type(misfit).__name__}: {misfit}"
+            ) from misfit
         if source.tell() != len(value):
             raise UndecodableError(f"{len(value) - source.tell()} bytes are left over after a {reader.name}")
         return OwnRecord(reader.name, fields)
@@ -162,10 +162,10 @@ class OwnRecords:
             try:
                 text = self._registry.schema(schema_id)
                 record = parse_record(text)
-            except UnknownSchemaError as error:
-                raise UndecodableError(f"the registry has no schema {schema_id}: {error}") from error
-            except SchemaError as error:
-                raise UndecodableError(f"the schema {schema_id} cannot be used: {error}") from error
+            except UnknownSchemaError as unknown:
+                raise UnknownSchemaIdError(f"the registry has no schema {schema_id}: {unknown}") from unknown
+            except SchemaError as unusable:
+                raise UndecodableError(f"the schema {schema_id} cannot be used: {unusable}") from unusable
             namespace, _, name = record.name.rpartition(".")
             with self._lock:
                 if namespace != NAMESPACE:

@@ -240,7 +240,7 @@ def _write_double(strict: bool, value: Any) -> float:
         number = float(value)
     except OverflowError as error:
         raise MismatchError("an integer too large for a double") from error
-    if number != value:
+    if int(number) != value:
         raise MismatchError("an integer that a double cannot hold exactly")
     return number
 
@@ -313,5 +313,5 @@ def _write_decimal(precision: int, scale: int, size: int | None, value: Any) -> 
         return unscaled.to_bytes(length if size is None else size, "big", signed=True)
     except ValueError as error:
         raise MismatchError(f"not a decimal of this type: {error}") from error
-    except OverflowError as error:
-        raise MismatchError("a decimal too large for its type") from error
+    except OverflowError as too_large:
+        raise MismatchError("a decimal too large for its type") from too_large

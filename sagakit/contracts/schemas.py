@@ -101,8 +101,8 @@ def load_folder(folder: Path) -> Mapping[str, str]:
 def _read(origin: str, text: str) -> SchemaFile:
     try:
         definition = json.loads(text)
-    except ValueError as error:
-        raise SchemaError(f"{origin}: not JSON: {error}") from error
+    except ValueError as no_json:
+        raise SchemaError(f"{origin}: not JSON: {no_json}") from no_json
     if (
         not isinstance(definition, dict)
         or definition.get("type") not in _NAMED
@@ -113,8 +113,8 @@ def _read(origin: str, text: str) -> SchemaFile:
     used: dict[str, None] = {}
     try:
         _collect(definition, None, defined, used)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SchemaError(f"{origin}: not an Avro schema: {error!r}") from error
+    except (KeyError, TypeError, AttributeError) as no_schema:
+        raise SchemaError(f"{origin}: not an Avro schema: {no_schema!r}") from no_schema
     name = full_name(definition["name"], definition.get("namespace"))
     references = tuple(one for one in used if one not in defined)
     return SchemaFile(name=name, origin=origin, definition=definition, references=references)

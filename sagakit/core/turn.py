@@ -58,7 +58,7 @@ class Turn:
 
     def emit(
         self,
-        kind: type[Transition],
+        type_: type[Transition],
         /,
         step: Address | None = None,
         direction: Direction | None = None,
@@ -67,7 +67,7 @@ class Turn:
     ) -> None:
         """Add one transition of the run and fold it into the state."""
         state = self.state
-        if kind is t.SagaStarted:
+        if type_ is t.SagaStarted:
             assert isinstance(self.event, Start)
             run, seq, level = self.event.run, 1, ENGINE_LEVEL
         else:
@@ -90,14 +90,14 @@ class Turn:
             cause=self.event.cause if first else self._cause_of_the_others(),
             trace=self._trace(),
         )
-        transition = kind(header=header, input=self.event if first else None, **fields)
+        transition = type_(header=header, input=self.event if first else None, **fields)
         self.transitions.append(transition)
         self.state = evolve(state, transition)
 
-    def emit_outside(self, kind: type[Transition], /, **fields: Any) -> None:
+    def emit_outside(self, type_: type[Transition], /, **fields: Any) -> None:
         """Add a transition that belongs to no run: the saga is unknown."""
         self.transitions.append(
-            kind(
+            type_(
                 header=Header(
                     saga_id=self.saga_id,
                     run=None,

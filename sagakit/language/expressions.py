@@ -133,8 +133,8 @@ class CelExpression:
             if result.type() == _ERROR:
                 return self._error(_STATUS.sub("", str(result.value())))
             return json_form(result.plain_value())
-        except NoValueError as error:
-            return self._error(str(error))
+        except NoValueError as missing:
+            return self._error(str(missing))
         except RUNTIME_ERRORS as error:
             return self._error(f"the expression cannot be evaluated: {error}")
 

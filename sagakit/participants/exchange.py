@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 from sagakit.contracts import envelope as env
 from sagakit.contracts.codec import AvroCodec, CompiledSchema
 from sagakit.contracts.envelope import CommandHeaders, Envelope
-from sagakit.contracts.errors import UndecodableError, UnencodableError
+from sagakit.contracts.errors import UndecodableError, UnencodableError, UnknownSchemaIdError
 from sagakit.contracts.messages import (
     decode_event,
     encode_dead_letter,
@@ -318,7 +318,7 @@ class ServiceExchange:
         Raises:
             RegistryUnavailableError: it is not final yet.
         """
-        if not isinstance(error.__cause__, UnknownSchemaError):
+        if not isinstance(error, UnknownSchemaIdError):
             return
         schema_id = (record.value or b"")[1:5]
         first = self._denied.setdefault(schema_id, self._clock())
