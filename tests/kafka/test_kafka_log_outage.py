@@ -51,19 +51,3 @@ def test_a_broker_that_stops_answering_for_longer_than_a_transaction_may_last(
     publish(world, range(30, 40))
     run_until_done(world, counter, 40)
     world.close()
-
-
-def test_a_broker_of_three_that_dies_while_transactions_run(kafka3: KafkaCluster, topic_prefix: str) -> None:
-    world = KafkaWorld(kafka3.client_properties(), topic_prefix)
-    counter = Counter(world, "a")
-    counter.until_restored(*(TopicPartition(world.inbox, number) for number in range(PARTITIONS)))
-    publish(world, range(30))
-    counter.until(lambda: counter.records)
-    victim = 2
-    kafka3.kill_broker(victim)
-    try:
-        publish(world, range(30, 60))
-        run_until_done(world, counter, 60)
-    finally:
-        world.close()
-        kafka3.start_broker(victim)

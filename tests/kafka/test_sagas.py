@@ -22,7 +22,13 @@ from tests.prove.evidence import examine
 from tests.prove.house import House, ProofFailedError, describe_house
 from tests.prove.shop import Cast, Shop
 
-pytestmark = [pytest.mark.prove, pytest.mark.kafka, pytest.mark.registry, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.prove,
+    pytest.mark.kafka,
+    pytest.mark.registry,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 
 KILLS = int(os.environ.get("SAGAKIT_KILLS", "5"))
 

@@ -184,25 +184,6 @@ class TestBrokerLifeAndDeath:
         assert alive == []
 
 
-@pytest.mark.kafka
-def test_three_brokers_survive_the_death_of_one(kafka3: KafkaCluster, topic_prefix: str) -> None:
-    topic = f"{topic_prefix}records"
-    create_topic(kafka3, topic)
-    produce(kafka3, topic, b"before")
-    metadata = AdminClient({**kafka3.client_properties(), **QUIET}).list_topics(topic, timeout=30)
-    assert set(metadata.brokers) == {1, 2, 3}
-    assert len(metadata.topics[topic].partitions[0].replicas) == 3
-    leader = metadata.topics[topic].partitions[0].leader
-    kafka3.kill_broker(leader)
-    try:
-        produce(kafka3, topic, b"without the leader")
-        assert read_to_end(kafka3, topic) == [b"before", b"without the leader"]
-    finally:
-        kafka3.start_broker(leader)
-    produce(kafka3, topic, b"after")
-    assert read_to_end(kafka3, topic) == [b"before", b"without the leader", b"after"]
-
-
 @pytest.fixture(scope="module")
 def secure(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     logs = tmp_path_factory.mktemp("secure")

@@ -1,0 +1,49 @@
+"""What only three brokers show: one of them dies, and the work goes on. They run as long as this module does."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from sagakit.ports.log import TopicPartition
+from sagakit.testing.kafka import KafkaCluster
+from tests.contract.worlds import PARTITIONS, KafkaWorld
+from tests.kafka.counter import Counter
+from tests.kafka.test_kafka_log_outage import publish, run_until_done
+from tests.kafka.test_servers import QUIET, create_topic, produce, read_to_end
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+def test_three_brokers_survive_the_death_of_one(kafka3: KafkaCluster, topic_prefix: str) -> None:
+    topic = f"{topic_prefix}records"
+    create_topic(kafka3, topic)
+    produce(kafka3, topic, b"before")
+    metadata = AdminClient({**kafka3.client_properties(), **QUIET}).list_topics(topic, timeout=30)
+    assert set(metadata.brokers) == {1, 2, 3}
+    assert len(metadata.topics[topic].partitions[0].replicas) == 3
+    leader = metadata.topics[topic].partitions[0].leader
+    kafka3.kill_broker(leader)
+    try:
+        produce(kafka3, topic, b"without the leader")
+        assert read_to_end(kafka3, topic) == [b"before", b"without the leader"]
+    finally:
+        kafka3.start_broker(leader)
+    produce(kafka3, topic, b"after")
+    assert read_to_end(kafka3, topic) == [b"before", b"without the leader", b"after"]
+
+
+def test_a_broker_of_three_that_dies_while_transactions_run(kafka3: KafkaCluster, topic_prefix: str) -> None:
+    world = KafkaWorld(kafka3.client_properties(), topic_prefix)
+    counter = Counter(world, "a")
+    counter.until_restored(*(TopicPartition(world.inbox, number) for number in range(PARTITIONS)))
+    publish(world, range(30))
+    counter.until(lambda: counter.records)
+    victim = 2
+    kafka3.kill_broker(victim)
+    try:
+        publish(world, range(30, 60))
+        run_until_done(world, counter, 60)
+    finally:
+        world.close()
+        kafka3.start_broker(victim)
