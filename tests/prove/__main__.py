@@ -1,4 +1,4 @@
-"""`make prove`: the long proofs, on one real broker and registry, with real processes. One part, or all of them.
+"""`make prove`: the long proofs, simulated and on real servers with real processes. One part, or all of them.
 
 Each writes `proof/<part>.json`: commit, seed, counts. A part that fails says what is not as it must be, and where the
 logs are.
@@ -17,14 +17,15 @@ from typing import Any, Final
 from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.errors import ServerError
-from tests.prove import bad_input, kills, outage, restarts, starts, triggers, zombies
+from tests.prove import bad_input, kills, outage, restarts, simulation, starts, triggers, zombies
 from tests.prove.house import House, ProofFailedError, open_house
 
-Part = Callable[[House, Path, argparse.Namespace], dict[str, Any]]
+Part = Callable[[Path, argparse.Namespace], dict[str, Any]]
+HousePart = Callable[[House, Path, argparse.Namespace], dict[str, Any]]
 
 RESULTS: Final = Path("proof")
 
-PARTS: Final[dict[str, Part]] = {
+IN_A_HOUSE: Final[dict[str, HousePart]] = {
     "kills": lambda house, folder, o: kills.prove(house, folder, prefix="kills.", kills=o.kills or 50, seed=o.seed),
     "zombies": lambda house, folder, o: zombies.prove(
         house, folder, prefix="zombies.", count=o.count or 20, seed=o.seed
@@ -45,6 +46,24 @@ PARTS: Final[dict[str, Part]] = {
         house, folder, prefix="triggers.", versions=o.count or 10, orders=o.sagas or 200, seed=o.seed
     ),
 }
+"""On one real broker and registry, with real processes."""
+
+ALONE: Final[dict[str, Part]] = {
+    "simulation": lambda _, o: simulation.prove(seeds=o.seeds or 100_000, seed=o.seed),
+    "mutants": lambda _, o: simulation.prove_mutants(seeds=o.seeds or 3_000, seed=o.seed),
+}
+"""Without a server."""
+
+
+def _in_a_house(part: HousePart) -> Part:
+    def prove(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+        with open_house(folder / "house") as house:
+            return part(house, folder / "shop", options)
+
+    return prove
+
+
+PARTS: Final[dict[str, Part]] = {**ALONE, **{name: _in_a_house(part) for name, part in IN_A_HOUSE.items()}}
 
 
 def main() -> int:
@@ -55,6 +74,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, help="kills: how many processes die (default 50)")
     parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
     parser.add_argument("--count", type=int, help="zombies: how many times (default 20)")
+    parser.add_argument("--seeds", type=int, help="simulation, mutants: how many worlds (default 100,000; 3,000)")
     options = parser.parse_args()
     failed = [name for name in options.part or PARTS if not _prove(name, options)]
     if failed:
@@ -68,9 +88,9 @@ def _prove(name: str, options: argparse.Namespace) -> bool:
     report: dict[str, Any] = {"part": name, "commit": _commit(), "seed": options.seed, "began": _utc(), "proven": False}
     print(f"{name}: under way (logs in {folder})", flush=True)
     try:
-        with (folder / "proof.log").open("w", encoding="utf-8") as log, open_house(folder / "house") as house:
+        with (folder / "proof.log").open("w", encoding="utf-8") as log:
             configure_logging(style="console", level="info", stream=log)
-            report["counts"] = PARTS[name](house, folder / "shop", options)
+            report["counts"] = PARTS[name](folder, options)
         report["proven"] = True
     except (ProofFailedError, DemoError, ServerError) as error:
         report["complaint"] = str(error)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from sagakit.contracts import messages
 from sagakit.contracts.envelope import Envelope, message_headers
@@ -19,7 +20,7 @@ from sagakit.core.values import Payload
 from sagakit.ports.log import Outgoing
 from sagakit.proving.participants import Answer, Mood, Participant
 from tests.simulation import shop
-from tests.simulation.world import FAULTY_MS, World
+from tests.simulation.world import World
 
 
 class Services:
@@ -150,7 +151,7 @@ class Clients:
                 self._later(partial(self.publish, name, version))
 
     def _later(self, act: Callable[[], None]) -> None:
-        self.world.after(self.world.random.randint(0, FAULTY_MS * 3 // 4), act)
+        self.world.after(self.world.random.randint(0, self.world.plan.faulty_ms * 3 // 4), act)
 
     def _envelope(self, message_id: str | None = None) -> Envelope:
         self._messages += 1
@@ -285,7 +286,7 @@ class BadLuck:
             self.crash,
         )
         for _ in range(world.plan.disturbances):
-            world.after(world.random.randint(100, FAULTY_MS), world.random.choice(every))
+            world.after(world.random.randint(100, world.plan.faulty_ms), world.random.choice(every))
 
     def no_cluster(self) -> None:
         """The brokers do not answer for a while."""
@@ -343,9 +344,9 @@ class BadLuck:
         self.world.random.choice(self.world.instances).kill()
 
 
-def world_of(seed: int) -> tuple[World, Services, Clients]:
-    """A world of a seed with everybody in it."""
-    world = World(seed)
+def world_of(seed: int, changes: Mapping[str, Any] | None = None) -> tuple[World, Services, Clients]:
+    """A world of a seed with everybody in it; `changes` as in `World`."""
+    world = World(seed, changes)
     services = Services(world)
     clients = Clients(world)
     BadLuck(world, services)

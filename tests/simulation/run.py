@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation.checks import gather, problems
 from tests.simulation.people import world_of
@@ -18,15 +21,25 @@ class Ran:
     problems: tuple[str, ...]
     steps: int
     happened: dict[str, int]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def replay(self) -> str:
+        """The environment in which the tests of this folder run this world alone."""
+        plan = f" SAGAKIT_SIMULATION_PLAN='{json.dumps(dict(self.changes))}'" if self.changes else ""
+        return f"SAGAKIT_SIMULATION_SEED={self.seed}{plan}"
 
     def __str__(self) -> str:
         told = "\n".join(self.problems[:10])
-        return f"seed {self.seed} (replay: SAGAKIT_SIMULATION_SEED={self.seed}), {self.happened}\n{told}"
+        return f"seed {self.seed} (replay: {self.replay}), {self.happened}\n{told}"
 
 
-def run_seed(seed: int) -> Ran:
-    """Run one seed. An exception that leaves the loop is a problem like any other: it would end the process."""
-    world, services, _ = world_of(seed)
+def run_seed(seed: int, changes: Mapping[str, Any] | None = None) -> Ran:
+    """Run one seed, with `changes` to its plan.
+
+    An exception that leaves the loop is a problem like any other: it would end the process.
+    """
+    world, services, _ = world_of(seed, changes)
     found: tuple[str, ...] = ()
     try:
         try:
@@ -36,4 +49,4 @@ def run_seed(seed: int) -> Ran:
         found = (*problems(gather(world, services)), *found)
     except Exception:  # noqa: BLE001 - nothing is swallowed: it is the finding
         found = (traceback.format_exc(),)
-    return Ran(seed=seed, problems=found, steps=world.steps, happened=world.happened)
+    return Ran(seed=seed, problems=found, steps=world.steps, happened=world.happened, changes=changes or {})

@@ -7,8 +7,8 @@ with its faults; then it is healed, and has to come to rest.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Any, Final
@@ -63,6 +63,7 @@ class Plan:
     twice: float
     large: float
     disturbances: int
+    faulty_ms: int = FAULTY_MS
 
 
 def plan_of(random: Random) -> Plan:
@@ -95,10 +96,11 @@ def settings_of(partitions: int) -> Settings:
 class World:
     """A world in the making. `people` are those who act besides the orchestrators: each adds its events."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, changes: Mapping[str, Any] | None = None) -> None:
+        """`changes` replaces fields of the seed's plan: a smaller world of the same kind."""
         self.seed = seed
         self.random = Random(seed)
-        self.plan = plan_of(self.random)
+        self.plan = replace(plan_of(self.random), **(changes or {}))
         self.settings = settings_of(self.plan.partitions)
         self.topics = self.settings.topics
         self.clock = SimulatedClock()
@@ -158,7 +160,7 @@ class World:
         Raises:
             RestlessError: it does not come to rest.
         """
-        while self.clock() < self.began_ms + FAULTY_MS:
+        while self.clock() < self.began_ms + self.plan.faulty_ms:
             self.step()
         self.heal()
         self.settle()
