@@ -1,4 +1,4 @@
-"""Worlds by the hundred thousand: the very loop, restore, timers and core on a simulated log, faults drawn by a seed."""
+"""Worlds by the hundred thousand: the very loop, restore, timers and core on a simulated log; a seed draws faults."""
 
 import logging
 import os
