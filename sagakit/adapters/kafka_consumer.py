@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, Property, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
-from sagakit.adapters.kafka_records import client_partition, error_of, port_partitions, to_records
+from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, client_partition, error_of, port_partitions, to_records
 from sagakit.failpoints import failpoint
 from sagakit.ports.log import Assigned, Change, LogUnavailableError, OffsetLost, Record, Revoked, TopicPartition
 
@@ -33,8 +33,6 @@ _CLASSIC_DEFAULTS: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "h
 
 _PLACEHOLDER_TIMEOUT_S: Final = 1.0
 """A rebalance call-back must not hold up the group."""
-
-_AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
 def offset_reader_properties(properties: ClientProperties, group: str) -> dict[str, Property]:
@@ -223,7 +221,12 @@ class GroupConsumer:
         self._changes.extend(Revoked(partition=one) for one in revoked)
 
     def _report_lost(self) -> None:
-        for partition, start in self._offsets.starts(self._lost).items():
+        try:
+            starts = self._offsets.starts(self._lost)
+        except LogUnavailableError as error:  # told by the next poll: the group must hear from us meanwhile
+            self._failure = error
+            return
+        for partition, start in starts.items():
             lost = OffsetLost(partition=partition, committed=self._lost.pop(partition), log_start=start)
             self._changes.append(lost)
 
@@ -238,7 +241,7 @@ class GroupConsumer:
                 self.stop([partition])
         elif error.fatal():
             self._failure = LogUnavailableError(f"the group refuses this member for good: {error.str()}", fatal=True)
-        elif error.code() in _AUTHORIZATION:
-            self._failure = LogUnavailableError(f"{error.str()}. Grant the rights that `sagakit doctor` prints.")
+        elif error.code() in AUTHORIZATION:
+            self._failure = LogUnavailableError(f"{error.str()}. {GRANT}")
         else:
             _logger.warning("Kafka reports: %s", error.str())

@@ -23,6 +23,7 @@ from sagakit.ports.log import (
     Committed,
     LogUnavailableError,
     Outcome,
+    Record,
     Restored,
     Revoked,
     TopicPartition,
@@ -37,6 +38,10 @@ _POLL_S: Final = 0.05
 _POLL_RESTORING_S: Final = 0.005
 
 _END_TIMEOUT_S: Final = 1.0
+
+# Between tries to begin a producer that is refused: each try is a new connection.
+_BEGIN_PAUSE_S: Final = 0.25
+_BEGIN_PAUSE_MAX_S: Final = 8.0
 
 
 class KafkaLog:
@@ -67,6 +72,10 @@ class KafkaLog:
         self._consumer = GroupConsumer(properties, group, batch_records_max, self._offsets)
         self._restorer = Restorer(properties, group, transactional_id, state_topics, self._offsets)
         self._closed = False
+        self._closing = threading.Event()
+        self._refusal: LogUnavailableError | None = None
+        self._read: list[Change] = []  # of restores, and not handed over yet
+        self._begin_at, self._begin_pause_s = 0.0, _BEGIN_PAUSE_S
         self._wanted: dict[
             TopicPartition, tuple[int | None, bool]
         ] = {}  # restores that wait until the producer is settled
@@ -79,23 +88,46 @@ class KafkaLog:
         """Wait up to `timeout_s` for a first record or change, then take what is there already.
 
         Raises:
-            LogUnavailableError: if the broker refuses this member or a restore (for lack of rights, or for good).
+            LogUnavailableError: if the broker refuses this member or a restore: for good if fatal; else (for lack of
+                rights) after the waiting time, and the next call tries again. Nothing is lost by it.
         """
         end = time.monotonic() + timeout_s
-        while True:
-            self._begin_wanted()
-            changes = self._restored()
-            limit = _POLL_RESTORING_S if self._restorer.active else _POLL_S
-            rebalanced, records = self._consumer.poll(0 if changes else max(0.0, min(limit, end - time.monotonic())))
-            for change in rebalanced:
-                if isinstance(change, Revoked):
-                    self._wanted.pop(change.partition, None)
-                    self._restorer.cancel(change.partition)
-            if rebalanced:
-                gone = {change.partition for change in rebalanced if isinstance(change, Revoked)}
-                changes = [one for one in changes if one.partition not in gone] + rebalanced
-            if changes or records or time.monotonic() >= end:
+        while self._refusal is None or time.monotonic() < end:
+            changes, records = self._poll_once(end)
+            if changes or records:
                 return Batch(changes=changes, records=records)
+            if time.monotonic() >= end:
+                break
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise refusal
+        return Batch(changes=(), records=())
+
+    def _poll_once(self, end: float) -> tuple[list[Change], list[Record]]:
+        """One look at everything; what is refused is noted, and keeps nothing else from being looked at."""
+        rebalanced: list[Change] = []
+        records: list[Record] = []
+        try:
+            self._begin_wanted()
+            self._read += self._restored()
+        except LogUnavailableError as error:
+            self._note(error)
+        limit = 0.0 if self._read else _POLL_RESTORING_S if self._restorer.active else _POLL_S
+        try:
+            rebalanced, records = self._consumer.poll(max(0.0, min(limit, end - time.monotonic())))
+        except LogUnavailableError as error:
+            self._note(error)
+        gone = {change.partition for change in rebalanced if isinstance(change, Revoked)}
+        for partition in gone:
+            self._wanted.pop(partition, None)
+            self._restorer.cancel(partition)
+        changes, self._read = self._read, []
+        return [one for one in changes if one.partition not in gone] + rebalanced, records
+
+    def _note(self, error: LogUnavailableError) -> None:
+        if error.fatal:
+            raise error
+        self._refusal = error
 
     def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
         """Begin to restore an assigned partition, also one that runs; it is held until `Restored`.
@@ -111,8 +143,8 @@ class KafkaLog:
             raise ValueError(f"{partition} cannot be restored: it is not assigned to this instance")
         self._consumer.stop([partition])
         self._restorer.cancel(partition)
-        self._wanted[partition] = (first_offset, state)
-        self._begin_wanted()
+        self._read = [change for change in self._read if change.partition != partition]
+        self._wanted[partition] = (first_offset, state)  # begun by the next poll
 
     def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
@@ -161,6 +193,7 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
+        self._closing.set()
         end = time.monotonic() + deadline_s
         self._restorer.close(deadline_s / 2)
         for name, close in (("consumer", self._consumer.close), ("producer", self._producer.close)):
@@ -198,7 +231,16 @@ class KafkaLog:
 
     def _begin_wanted(self) -> None:
         """Begin the restores that were asked for, once no transaction of ours is open whose outcome they would miss."""
-        if self._wanted and self._producer.settle():
+        if not self._wanted or time.monotonic() < self._begin_at:
+            return
+        try:
+            settled = self._producer.settle()
+        except LogUnavailableError:
+            self._begin_at = time.monotonic() + self._begin_pause_s
+            self._begin_pause_s = min(2 * self._begin_pause_s, _BEGIN_PAUSE_MAX_S)
+            raise
+        if settled:
+            self._begin_pause_s = _BEGIN_PAUSE_S
             for partition, (first_offset, state) in self._wanted.items():
                 self._restorer.begin(partition, first_offset, read_state=state)
             self._wanted.clear()

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sagakit.adapters.bounded_calls import BoundedCalls, CallOverdueError
 from sagakit.adapters.client_properties import ClientProperties, Property, make_producer
-from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER, error_of
+from sagakit.adapters.kafka_records import AUTHORIZATION, TRANSACTIONAL_ID_HEADER, error_of
 from sagakit.failpoints import failpoint, is_armed
 from sagakit.ports.log import Aborted, Committed, LogUnavailableError, Outcome, Outgoing, Unknown
 
@@ -101,9 +101,11 @@ class TransactionalProducer:
         self._fences: list[float] = []
         self._bounded = BoundedCalls("send-offsets")
         self._producer: Producer | None = None
-        for _ in range(3):
-            if self.settle():
+        try:
+            if any(self.settle() for _ in range(3)):
                 return
+        except LogUnavailableError as error:  # at the start nobody has had these rights yet
+            raise LogUnavailableError(str(error), fatal=True) from error
         raise LogUnavailableError(
             f"Kafka at {self._properties.get('bootstrap.servers')} did not answer within {3 * _INIT_TIMEOUT_S:.0f} s; "
             "check that it runs and that the address, TLS and SASL properties are right."
@@ -118,7 +120,7 @@ class TransactionalProducer:
         """Make a producer if there is none, which ends what an earlier one left open; False if the broker is silent.
 
         Raises:
-            LogUnavailableError: fatal, if the broker refuses the transactional id.
+            LogUnavailableError: if the broker refuses the transactional id: fatal, but for lack of rights.
         """
         if self._producer is not None:
             return True
@@ -133,7 +135,7 @@ class TransactionalProducer:
             raise LogUnavailableError(
                 f"The broker refuses the transactional id {self._transactional_id}: {error.str()}. Check the ACLs of "
                 "transactional ids and that no other process uses this id.",
-                fatal=True,
+                fatal=error.code() not in AUTHORIZATION,
             ) from exception
         self._producer = producer
         return True
@@ -265,7 +267,12 @@ class TransactionalProducer:
         """Go on with a new producer, which settles what the old one left."""
         _logger.warning("the transaction's outcome is unknown: %s", reason)
         self._producer = None  # dropped, not closed: closing would try to end the transaction
-        self.settle()
+        try:
+            self.settle()
+        except LogUnavailableError as error:
+            if error.fatal:
+                raise
+            _logger.warning("%s", error)  # and raised again where restores begin, which wait for it
         return Unknown(reason=reason)
 
 

@@ -12,6 +12,19 @@ TRANSACTIONAL_ID_HEADER: Final = "sagakit_transactional_id"
 """Header of a transaction's first state record in a partition: the producer's id, so that others can fence it."""
 
 
+AUTHORIZATION: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+"""Rights are missing: they may be granted (again) while this process runs, and then what was refused works."""
+
+GRANT: Final = "Grant the rights that `sagakit doctor --acls` prints."
+
+
 def to_records(messages: Iterable[Message], errors: list[Message]) -> list[Record]:
     """The messages as records, in order; those that stand for an error go to `errors` instead."""
     records: list[Record] = []

@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_consumer
 from sagakit.adapters.kafka_consumer import offset_reader_properties
 from sagakit.adapters.kafka_fencing import Fencer
 from sagakit.adapters.kafka_offsets import Offsets
-from sagakit.adapters.kafka_records import client_partition, error_of, to_records
+from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, client_partition, error_of, to_records
 from sagakit.failpoints import failpoint
 from sagakit.ports.log import Change, LogUnavailableError, OffsetLost, Record, Restored, StateRead, TopicPartition
 
@@ -46,8 +46,6 @@ _STALLED_AFTER_S: Final = 2.0
 _POLL_S: Final = 0.01
 _METADATA_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.1
-
-_AUTHORIZATION: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -128,7 +126,7 @@ class Restorer:
         """What was read since the last call.
 
         Raises:
-            LogUnavailableError: if a restore cannot go on for lack of rights, or because of a bug in it.
+            LogUnavailableError: if a restore waits for the broker or for rights; fatal, if there is a bug in it.
         """
         if not self._failed.empty():
             raise self._failed.get()
@@ -193,15 +191,15 @@ class Restorer:
             ends = self._offsets.ends(both)
             starts = self._offsets.starts(both)
         except KafkaException as exception:
-            if error_of(exception).code() in _AUTHORIZATION:
-                raise
-            self._complain(restore, f"its committed offset is not known yet: {error_of(exception).str()}")
+            error = error_of(exception)
+            self._complain(restore, f"its committed offset is not known yet: {error.str()}")
+            if error.code() in AUTHORIZATION:
+                return self._refused(LogUnavailableError(f"{error.str()}. {GRANT}"))
             self._look_after(restore)
             return False
-        except LogUnavailableError as error:
-            self._complain(restore, str(error))
-            self._closed.wait(_RETRY_S)
-            return False
+        except LogUnavailableError as unavailable:
+            self._complain(restore, str(unavailable))
+            return self._refused(unavailable)
         restore.log_start = starts[restore.partition]
         if _is_lost(restore, log_end=ends[restore.partition]):
             self._hand_over(restore, _offset_lost(restore))
@@ -216,6 +214,13 @@ class Restorer:
         restore.progressed_at = time.monotonic()
         self._found.put(restore)
         return True
+
+    def _refused(self, error: LogUnavailableError) -> bool:
+        """Have the loop told, and let some time pass; False: it is not found yet."""
+        if self._failed.empty():
+            self._failed.put(error)
+        self._closed.wait(_RETRY_S)
+        return False
 
     def _complain(self, restore: _Restore, reason: str) -> None:
         """Log why a restore does not begin: each reason once in a row, however often it is tried."""
@@ -290,8 +295,11 @@ class Restorer:
     def _hand_over_chunks(self, reading: Mapping[TopicPartition, _Restore], messages: Sequence[Message]) -> None:
         errors: list[Message] = []
         records = to_records(messages, errors)
-        for error in errors:
-            _logger.warning("reading the state: %s", error.error())
+        for message in errors:
+            error = message.error()
+            _logger.warning("reading the state: %s", error)
+            if error is not None and error.code() in AUTHORIZATION and self._failed.empty():
+                self._failed.put(LogUnavailableError(f"{error.str()}. {GRANT}"))
         if len(reading) == 1:
             chunks: dict[tuple[str, int], list[Record]] = {next(iter(reading)): records}
         else:

@@ -134,7 +134,7 @@ Outcome: TypeAlias = Committed | Aborted | Unknown
 
 
 class LogUnavailableError(Exception):
-    """The broker does not answer; or it refuses this process for good (`fatal`): another instance has its identity."""
+    """The broker does not answer or lacks our rights: try again. Or it refuses this process for good (`fatal`)."""
 
     def __init__(self, message: str, *, fatal: bool = False) -> None:
         super().__init__(message)
@@ -149,7 +149,12 @@ class TransactionalLog(Protocol):
         ...
 
     def poll(self, timeout_s: float) -> Batch:
-        """Wait up to `timeout_s` for a first record or change, then take what is there already."""
+        """Wait up to `timeout_s` for a first record or change, then take what is there already.
+
+        Raises:
+            LogUnavailableError: Kafka refuses something. Unless it is fatal the next call tries again, and nothing is
+                lost by it.
+        """
         ...
 
     def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     ResourcePatternType,
@@ -14,6 +19,7 @@ from confluent_kafka.admin import (
 
 from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
+from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER
 from sagakit.ports.log import Committed, LogUnavailableError, TopicPartition
 from sagakit.testing.fixtures import StartServer
@@ -40,6 +46,99 @@ def grant(world: KafkaWorld, user: str) -> None:
     ]
     for granted in world.admin.create_acls(bindings).values():
         granted.result(timeout=30)
+
+
+def withdraw(world: KafkaWorld, user: str, *kinds: ResourceType) -> None:
+    filters = [
+        AclBindingFilter(
+            kind,
+            world.prefix,
+            ResourcePatternType.PREFIXED,
+            f"User:{user}",
+            "*",
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for kind in kinds
+    ]
+    for gone in world.admin.delete_acls(filters).values():
+        assert gone.result(timeout=30)
+
+
+def opened(world: KafkaWorld) -> KafkaLog:
+    """A log with the rights that it needs: a broker takes a moment to know of them."""
+    grant(world, "orchestrator")
+    give_up_at = time.monotonic() + 30
+    while True:
+        try:
+            return world.open()
+        except LogUnavailableError:
+            assert time.monotonic() < give_up_at
+
+
+def until_refused(driver: Driver) -> LogUnavailableError:
+    """Poll until it is refused, and go on for as long as a client that gives up would need for it."""
+    with pytest.raises(LogUnavailableError) as refused:
+        driver.until(lambda: False)
+    for _ in range(20):
+        with suppress(LogUnavailableError):
+            driver.turn()
+    return refused.value
+
+
+def until(driver: Driver, condition: Callable[[], object]) -> None:
+    """Poll until `condition` holds, whatever is still refused."""
+    give_up_at = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < give_up_at, driver.changes
+        with suppress(LogUnavailableError):
+            driver.turn()
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param((ResourceType.GROUP,), id="group"),
+        pytest.param((ResourceType.TOPIC,), id="topics"),
+        pytest.param((ResourceType.TRANSACTIONAL_ID,), id="transactional id"),
+        pytest.param((ResourceType.GROUP, ResourceType.TOPIC, ResourceType.TRANSACTIONAL_ID), id="all"),
+    ],
+)
+def test_rights_that_are_withdrawn_for_a_while_end_nothing(
+    start_server: StartServer, topic_prefix: str, kinds: tuple[ResourceType, ...]
+) -> None:
+    cluster = start_server(KafkaCluster(1, security="tls+scram", users={"orchestrator": "a password"}))
+    world = KafkaWorld(cluster.client_properties(), topic_prefix)
+    world.properties = ClientProperties(cluster.client_properties("orchestrator"))
+    driver = Driver(opened(world))
+    partitions = [TopicPartition(world.inbox, number) for number in range(PARTITIONS)]
+    driver.log.subscribe([world.inbox])
+    until(driver, lambda: set(partitions) <= driver.restored.keys())
+    world.publish(world.inbox, 0, b"1")
+    driver.until(lambda: driver.records)
+    assert driver.log.commit(work_of(world, driver.take())) == Committed()
+
+    withdraw(world, "orchestrator", *kinds)
+    world.publish(world.inbox, 0, b"2")
+    if kinds == (ResourceType.TRANSACTIONAL_ID,):
+        until(driver, lambda: driver.records)
+        assert not isinstance(driver.log.commit(work_of(world, driver.take())), Committed)
+        for partition in sorted(driver.owned):
+            driver.restore(partition)
+    else:
+        driver.restore(partitions[0])
+    refused = until_refused(driver)
+    assert "uthoriz" in str(refused)
+    assert "doctor" in str(refused) or "ACLs" in str(refused)
+    assert not refused.fatal
+
+    grant(world, "orchestrator")
+    until(driver, lambda: set(partitions) <= driver.restored.keys() and driver.records)
+    assert values(driver.take()) == [b"2"]
+    world.publish(world.inbox, 0, b"3")
+    until(driver, lambda: driver.records)
+    assert driver.log.commit(work_of(world, driver.take())) == Committed()
+    world.close()
 
 
 def test_an_orchestrators_rights_are_enough_and_without_them_it_says_what_is_missing(

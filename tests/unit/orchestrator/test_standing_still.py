@@ -6,12 +6,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.snapshots import encode_state
 from sagakit.core.state import Early, Saga
 from sagakit.core.turn import ENGINE_LEVEL
-from sagakit.ports.log import Aborted, Outgoing, TopicPartition, Unknown, Work
+from sagakit.ports.log import Aborted, Batch, LogUnavailableError, Outgoing, TopicPartition, Unknown, Work
 from sagakit.testing.simulated_log import SimulatedLog
 from tests.simulation import shop
 from tests.unit.orchestrator.bench import Bench
@@ -82,6 +83,44 @@ def test_brokers_that_are_away_at_start_are_waited_for(bench: Bench) -> None:
     saga_id = bench.start()
     bench.run_to_end()
     assert bench.kinds(saga_id)[-1] == "SagaCompleted"
+
+
+def test_while_kafka_refuses_the_process_goes_on_trying_and_says_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.cycles()
+    saga_id = bench.start("o-1", "visit")
+    poll, tries = bench.log.poll, 0
+
+    def refuses(timeout_s: float) -> Batch:
+        nonlocal tries
+        tries += 1
+        bench.cluster.pass_time(200)
+        if tries % 2:  # the client does not say it each time
+            raise LogUnavailableError("Broker: Group authorization failed")
+        return Batch(changes=(), records=())
+
+    with monkeypatch.context() as patch, capture_logs() as lines:
+        patch.setattr(bench.log, "poll", refuses)
+        bench.cycles(50)
+        health = bench.orchestrator.health()
+    assert tries == 50
+    assert (health.ready, health.unavailable) == (False, "Broker: Group authorization failed")
+    assert [line["reason"] for line in lines if line["log_level"] == "error"] == ["Broker: Group authorization failed"]
+    assert bench.log.poll == poll
+    bench.run_to_end()
+    assert bench.kinds(saga_id)[-1] == "SagaCompleted"
+    later(bench, 11)
+    assert bench.orchestrator.health().ready
+
+
+def test_what_kafka_refuses_for_good_ends_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(timeout_s: float) -> Batch:
+        raise LogUnavailableError("two instances use one transactional id", fatal=True)
+
+    monkeypatch.setattr(bench.log, "poll", refuses)
+    with pytest.raises(LogUnavailableError, match="two instances"):
+        bench.orchestrator.run(lambda: False)
 
 
 def test_a_saga_whose_version_is_not_published_waits_for_it(bench: Bench) -> None:
