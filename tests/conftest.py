@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["sagakit.testing.fixtures"]
@@ -16,6 +17,9 @@ pytest_plugins = ["sagakit.testing.fixtures"]
 # keep what it has compiled; and a Java that lives for minutes never earns back what its optimizing compiler costs.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# A console keeps the width that it finds when it is made; pytest-xdist gives its workers the terminal's.
+os.environ.pop("COLUMNS", None)
 
 # A run that was started in the background ignores Ctrl-C, and so would all that it starts; some tests send it to them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -40,6 +44,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that runs within a test sets up logging for the whole process: the next test is to find it as it was.
+
+    Nor may loggers keep it, or the next test could not capture what they log.
+    """
+    before, configure = structlog.get_config(), structlog.configure
+
+    def configure_for_now(**given: Any) -> None:
+        configure(**{**given, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    configure(**before)
 
 
 @pytest.fixture
