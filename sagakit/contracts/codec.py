@@ -178,9 +178,11 @@ def _check_written(schema: CompiledSchema, value: bytes) -> None:
 
 def _compiled(text: str, schema_id: int) -> CompiledSchema:
     record = parse_record(text)
-    conversion = compile_conversion(record)
     try:
+        conversion = compile_conversion(record)
         parsed = parse_schema(conversion.wire)
+    except RecursionError as endless:
+        raise SchemaError(f"the schema of {record.name} cannot be used: a default of it contains itself") from endless
     except (SchemaParseException, ValueError, KeyError, TypeError) as error:
         raise SchemaError(f"the schema of {record.name} is not valid Avro: {error}") from error
     return CompiledSchema(

@@ -47,6 +47,9 @@ _OUTCOME_RECORDS: Final[Mapping[str, Outcome]] = {
     f"{NAMESPACE}.Failed": Outcome.FAILED,
     f"{NAMESPACE}.Expired": Outcome.EXPIRED,
 }
+_DURATION_MAX_MS: Final = 10 * 365 * 86_400_000
+"""As in a definition."""
+
 _INBOX_RECORDS: Final = ("Start", "Signal", "Control")
 
 
@@ -146,7 +149,8 @@ def decode_inbox(record: Record, own: OwnRecords, payloads: PayloadCodec) -> Sta
             case "Signal":
                 payload = opened_of(raw["payload"], payloads)
                 cause = _cause(record, headers, "sagakit.Signal")
-                return Signal(cause=cause, trace=trace, name=raw["name"], payload=payload, keep_ms=raw["keep_ms"])
+                keep_ms = _duration_ms(raw["keep_ms"], "keep_ms")
+                return Signal(cause=cause, trace=trace, name=raw["name"], payload=payload, keep_ms=keep_ms)
             case _:
                 return _control(record, headers, raw, trace, payloads)
     except ValueError as error:  # a verb or an address that is none
@@ -242,8 +246,15 @@ def _start(
         run=record.offset,
         payload=payloads.open(payload_of(raw["payload"])),
         reply_to=reply_to_of(raw["reply_to"]),
-        deadline_ms=raw["deadline_ms"],
+        deadline_ms=None if raw["deadline_ms"] is None else _duration_ms(raw["deadline_ms"], "deadline_ms"),
     )
+
+
+def _duration_ms(milliseconds: int, name: str) -> int:
+    """A duration as it came; what it is added to still has to be a time that the wire can hold."""
+    if not 0 < milliseconds <= _DURATION_MAX_MS:
+        raise UndecodableError(f"{name} is {milliseconds}: it must be above zero and at most ten years")
+    return milliseconds
 
 
 def _control(

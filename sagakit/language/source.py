@@ -4,12 +4,13 @@ YAML is read as version 1.2 (in 1.1 the key `on` is a boolean), as a graph of no
 that duplicate keys are seen and every place is known.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sagakit.language.findings import RULES, Finding
@@ -119,7 +120,10 @@ def load(text: str, file: str) -> Loaded:
     """Read a YAML 1.2 text; it never raises for what stands in it."""
     source = Source(file=file, text=text)
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        with warnings.catch_warnings():
+            # An anchor that is set again is valid YAML, and no reader of a definition wants to hear of it.
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.errors import ServerError
-from tests.prove import bad_input, kills, outage, restarts, simulation, starts, triggers, zombies
+from tests.prove import bad_input, fuzz, kills, outage, restarts, simulation, starts, triggers, zombies
 from tests.prove.house import House, ProofFailedError, open_house
 
 Part = Callable[[Path, argparse.Namespace], dict[str, Any]]
@@ -50,6 +50,7 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
 
 ALONE: Final[dict[str, Part]] = {
     "simulation": lambda _, o: simulation.prove(seeds=o.seeds or 100_000, seed=o.seed),
+    "fuzz": lambda _, o: fuzz.prove(records=o.count or 1_000_000, seed=o.seed),
     "mutants": lambda _, o: simulation.prove_mutants(seeds=o.seeds or 3_000, seed=o.seed),
 }
 """Without a server."""
@@ -73,7 +74,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="other orders, and other moments")
     parser.add_argument("--kills", type=int, help="kills: how many processes die (default 50)")
     parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
-    parser.add_argument("--count", type=int, help="zombies: how many times (default 20)")
+    parser.add_argument(
+        "--count", type=int, help="zombies: how many times (default 20); fuzz: records (default 1,000,000)"
+    )
     parser.add_argument("--seeds", type=int, help="simulation, mutants: how many worlds (default 100,000; 3,000)")
     options = parser.parse_args()
     failed = [name for name in options.part or PARTS if not _prove(name, options)]

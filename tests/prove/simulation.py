@@ -1,7 +1,6 @@
 """Worlds by the hundred thousand: the very loop, restore, timers and core on a simulated log; a seed draws faults."""
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ def prove(*, seeds: int, seed: int = 1) -> dict[str, Any]:
     happened: Counter[str] = Counter()
     steps, broken = 0, list[Ran]()
     began = time.monotonic()
-    with _workers() as pool:
+    with workers(None) as pool:
         chunks = (range(at, min(at + _CHUNK, first + seeds)) for at in range(first, first + seeds, _CHUNK))
         for ran_steps, ran_happened, ran_broken in pool.imap_unordered(_run_chunk, chunks):
             steps += ran_steps
@@ -62,7 +61,7 @@ def prove_mutants(*, seeds: int, seed: int = 1) -> dict[str, Any]:
         ProofFailedError: a defect is found by none of `seeds` worlds.
     """
     first = (seed - 1) * _SEEDS_APART
-    with _workers() as pool:
+    with workers(None) as pool:
         found = dict(pool.imap_unordered(partial(_find_mutant, first=first, seeds=seeds), MUTANTS))
     survivors = sorted(name for name, by in found.items() if by is None)
     require(not survivors, f"none of {seeds} worlds finds: {', '.join(survivors)}")
@@ -70,8 +69,9 @@ def prove_mutants(*, seeds: int, seed: int = 1) -> dict[str, Any]:
 
 
 @contextmanager
-def _workers() -> Iterator[Pool]:
-    with get_context("spawn").Pool(os.cpu_count(), _begin) as pool:
+def workers(count: int | None) -> Iterator[Pool]:
+    """Processes that share no state and log nothing; None: one for each processor."""
+    with get_context("spawn").Pool(count, _begin) as pool:
         yield pool
 
 

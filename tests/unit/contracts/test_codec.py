@@ -238,6 +238,14 @@ def test_a_default_that_does_not_fit_is_a_schema_error() -> None:
         AvroCodec(registry).compile_schema(text)
 
 
+def test_a_default_that_contains_itself_is_a_schema_error() -> None:
+    text = '{"type":"record","name":"R","fields":[{"name":"f","type":"R","default":{}}]}'
+    registry = MemoryRegistry()
+    registry.register("R", text)
+    with pytest.raises(SchemaError, match="contains itself"):
+        AvroCodec(registry).compile_schema(text)
+
+
 NODE = {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]}
 
 

@@ -299,6 +299,22 @@ def test_a_start_without_a_key_is_undecodable(avro: AvroCodec, own: OwnRecords, 
         messages.decode_inbox(record, own, payloads)
 
 
+@pytest.mark.parametrize("duration_ms", [0, -1, 2**63 - 1])
+def test_a_duration_that_no_time_can_be_made_of_is_undecodable(
+    duration_ms: int, avro: AvroCodec, own: OwnRecords, payloads: PlainPayloadCodec
+) -> None:
+    """Added to the time, the largest no longer fits on the wire: that once ended the orchestrator, again and again."""
+    payload = order_payload(avro)
+    start = StartMessage(saga_id="s", definition="place-order", key="k", payload=payload, deadline_ms=duration_ms)
+    signal = SignalMessage(saga_id="s", name="paid", payload=payload, keep_ms=duration_ms)
+    for sent in (
+        messages.encode_start(start, ENVELOPE, own, TOPICS),
+        messages.encode_signal(signal, ENVELOPE, own, TOPICS),
+    ):
+        with pytest.raises(UndecodableError, match="at most ten years"):
+            messages.decode_inbox(as_read(sent), own, payloads)
+
+
 @pytest.mark.parametrize("with_payload", [True, False])
 def test_a_signal_is_read_as_it_was_sent(
     with_payload: bool, avro: AvroCodec, own: OwnRecords, payloads: PlainPayloadCodec

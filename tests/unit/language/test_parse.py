@@ -79,6 +79,12 @@ def test_aliases_that_expand_without_bound_are_refused() -> None:
     assert places("\n".join(lines))[0][0] == "SK101"
 
 
+def test_an_anchor_that_is_set_again_is_no_error() -> None:
+    """The library warns of it; the text is YAML all the same, and its last value counts."""
+    loaded = load("a: &x 1\nb: &x 2\nc: *x\n", "f.yaml")
+    assert (loaded.findings, loaded.data) == ((), {"a": 1, "b": 2, "c": 2})
+
+
 def test_a_key_that_stands_twice_is_found_at_its_second_place() -> None:
     text = GOOD + "  reserve: {service: a, command: test.Ship, timeout: 1s}\nversion: 2\n"
     assert places(text) == [("SK102", 9, 3), ("SK102", 10, 1)]

@@ -1,0 +1,178 @@
+"""Records made wrong in every way that we could think of: bytes, Avro fields, headers, keys, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final, TypeAlias
+
+from sagakit.contracts import envelope, framing
+from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.own import OwnRecords
+from sagakit.ports.log import Record
+
+Mutation: TypeAlias = Callable[[Random, Record], Record]
+
+_INTEGERS: Final = (0, 1, -1, 2, 255, 2**31 - 1, 2**31, -(2**31), 2**53 + 1, 2**62, 2**63 - 1, -(2**63))
+_TEXTS: Final = ("", "\x00", "a", "null", "x" * 300, "ä\u2028\U0001f600", "../..", "charge#1[2]", "0" * 40, "9" * 30)
+_BYTES: Final = (b"", b"\x00", b"\xff\xfe", b"-1", b"1e9", b"99999999999999999999", b"x" * 500, "ä".encode("latin-1"))
+_HEADERS: Final = tuple(
+    value for name, value in sorted(vars(envelope).items()) if name.isupper() and isinstance(value, str)
+)
+_NULLABLE: Final = {
+    ("Start", "reply_to"): "sagakit.ReplyTo",
+    ("Signal", "payload"): "sagakit.Payload",
+    ("Control", "payload"): "sagakit.Payload",
+}
+LARGE_BYTES: Final = 30_000
+"""More than the fuzzed orchestrator is told that the broker takes."""
+
+
+def _cut(random: Random, record: Record) -> Record:
+    value = record.value or b""
+    return record._replace(value=value[: random.randint(0, len(value))])
+
+
+def _longer(random: Random, record: Record) -> Record:
+    return record._replace(value=(record.value or b"") + random.randbytes(random.randint(1, 20)))
+
+
+def _flipped(random: Random, record: Record) -> Record:
+    value = bytearray(record.value or b"\x00")
+    for _ in range(random.choice((1, 1, 2, 5))):
+        value[random.randrange(len(value))] ^= 1 << random.randrange(8)
+    return record._replace(value=bytes(value))
+
+
+def _noise(random: Random, record: Record) -> Record:
+    return record._replace(value=random.randbytes(random.randint(0, 200)))
+
+
+def _framed_noise(random: Random, record: Record) -> Record:
+    schema_id = random.choice((0, 1, random.randint(1, 120), 2**31, 2**32 - 1))
+    return record._replace(value=b"\x00" + schema_id.to_bytes(4, "big") + random.randbytes(random.randint(0, 80)))
+
+
+def _other_schema(random: Random, record: Record) -> Record:
+    schema_id = random.randint(1, 120)
+    return record._replace(value=b"\x00" + schema_id.to_bytes(4, "big") + (record.value or b"")[5:])
+
+
+def _no_value(_: Random, record: Record) -> Record:
+    return record._replace(value=None)
+
+
+def _huge(random: Random, record: Record) -> Record:
+    return record._replace(value=(record.value or b"") + bytes(random.randint(LARGE_BYTES // 2, LARGE_BYTES)))
+
+
+def _other_key(random: Random, record: Record) -> Record:
+    key = record.key or b""
+    wrong = (None, b"", key[:-1], key.upper(), key + b"\x00", b"\xff" * 36, str(random.getrandbits(128)).encode())
+    return record._replace(key=random.choice(wrong))
+
+
+def _header_changed(random: Random, record: Record) -> Record:
+    headers = list(record.headers)
+    if not headers:
+        return _header_added(random, record)
+    at = random.randrange(len(headers))
+    headers[at] = (headers[at][0], random.choice(_BYTES))
+    return record._replace(headers=headers)
+
+
+def _header_dropped(random: Random, record: Record) -> Record:
+    headers = list(record.headers)
+    if headers:
+        del headers[random.randrange(len(headers))]
+    return record._replace(headers=headers)
+
+
+def _header_added(random: Random, record: Record) -> Record:
+    headers = list(record.headers)
+    headers.insert(random.randint(0, len(headers)), (random.choice(_HEADERS), random.choice(_BYTES)))
+    return record._replace(headers=headers)
+
+
+def _large_header(random: Random, record: Record) -> Record:
+    return record._replace(headers=[*record.headers, (random.choice(_HEADERS), bytes(random.randint(1, LARGE_BYTES)))])
+
+
+def _no_headers(_: Random, record: Record) -> Record:
+    return record._replace(headers=())
+
+
+def _as_it_is(_: Random, record: Record) -> Record:
+    return record
+
+
+MUTATIONS: Final[Sequence[Mutation]] = (
+    _as_it_is,
+    _cut,
+    _longer,
+    _flipped,
+    _flipped,
+    _noise,
+    _framed_noise,
+    _other_schema,
+    _no_value,
+    _huge,
+    _other_key,
+    _header_changed,
+    _header_changed,
+    _header_dropped,
+    _header_added,
+    _large_header,
+    _no_headers,
+)
+
+
+def mutated(random: Random, record: Record, own: OwnRecords) -> Record:
+    """A record with one, sometimes several things wrong with it; now and then nothing."""
+    if random.random() < 0.3:
+        record = _fields_changed(random, record, own)
+    for _ in range(random.choice((0, 1, 1, 1, 2, 3))):
+        record = random.choice(MUTATIONS)(random, record)
+    return record
+
+
+def _fields_changed(random: Random, record: Record, own: OwnRecords) -> Record:
+    """A record of our own that decodes, with other values in some of its fields."""
+    try:
+        framing.schema_id_of(record.value or b"")
+        found = own.decode(record.value or b"")
+    except (framing.FramingError, UndecodableError):
+        return record
+    changed = {
+        name: _wrapped(found.name, name, _another(random, value)) for name, value in sorted(found.fields.items())
+    }
+    try:
+        return record._replace(value=own.encode(found.name, changed))
+    except (OverflowError, UnicodeEncodeError):
+        return record
+
+
+def _wrapped(record: str, name: str, value: Any) -> Any:
+    """A field as it is to be written: a nullable record is named there, and comes without its name."""
+    return (_NULLABLE[record, name], value) if isinstance(value, dict) and (record, name) in _NULLABLE else value
+
+
+def _another(random: Random, value: Any) -> Any:
+    if random.random() < 0.6:
+        return value
+    match value:
+        case bool():
+            return not value
+        case int():
+            return random.choice(_INTEGERS)
+        case str():
+            return random.choice(_TEXTS)
+        case bytes():
+            return random.choice(_BYTES)
+        case dict():
+            return {name: _another(random, inner) for name, inner in value.items()}
+        case tuple():
+            return value[0], _another(random, value[1])
+        case list():
+            return [_another(random, inner) for inner in value] * random.randint(0, 2)
+    return value
