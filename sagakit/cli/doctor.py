@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sagakit.app.doctor.acls import Principals, acls
+from sagakit.app.doctor.acls import Acl, Part, Principals, acls
 from sagakit.app.doctor.examine import examine
 from sagakit.app.doctor.findings import Finding, Verdict
-from sagakit.app.provisioning import ServiceTopics
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
 from sagakit.cli.context import Json, one_shot, print_json, waiting
@@ -35,6 +34,9 @@ def doctor(
         list[str] | None,
         typer.Option("--trigger", help="With --acls: a topic whose events start sagas. Repeatable."),
     ] = None,
+    part: Annotated[
+        list[Part] | None, typer.Option("--for", help="With --acls: only the rights of this part. Repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Try out on the broker itself what exactly-once rests on, and look at its settings and at the registry.
@@ -45,7 +47,9 @@ def doctor(
     Exit code 0: all promises are kept (there may be warnings). 1: one is not. 3: the broker does not answer.
     """
     if only_acls:
-        return _print_acls(one_shot(context), named_services(service, service_app), trigger or [], as_json)
+        settings, services = one_shot(context), named_services(service, service_app)
+        found = acls(settings.topics, Principals(), services=services, triggers=trigger or [])
+        return _print_acls(settings, [one for one in found if part is None or one.part in part], as_json)
     settings = one_shot(context, "bootstrap")
     findings: list[Finding] = []
     with waiting("asking the broker") as asking, closing(examine(settings)) as examination:
@@ -90,8 +94,7 @@ def _print(findings: list[Finding]) -> None:
         console.print("[green]every promise is kept[/]")
 
 
-def _print_acls(settings: Settings, services: list[ServiceTopics], triggers: list[str], as_json: bool) -> None:
-    found = acls(settings.topics, Principals(), services=services, triggers=triggers)
+def _print_acls(settings: Settings, found: list[Acl], as_json: bool) -> None:
     if as_json:
         return print_json([one.as_dict() for one in found])
     last = ""

@@ -33,9 +33,15 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-USERS = {name: f"secret-of-{name}" for name in ("orchestrator", "inventory", "client", "operator", "nobody")}
+ROLES = ("setup", "orchestrator", "inventory", "client", "operator", "doctor", "nobody")
+USERS = {name: f"secret-of-{name}" for name in ROLES}
 PRINCIPALS = Principals(
-    orchestrator="User:orchestrator", service="User:{service}", client="User:client", operator="User:operator"
+    orchestrator="User:orchestrator",
+    service="User:{service}",
+    client="User:client",
+    operator="User:operator",
+    setup="User:setup",
+    doctor="User:doctor",
 )
 SERVICES = [
     ServiceTopics(name="inventory", event_topics=("orders.events",)),
@@ -44,7 +50,7 @@ SERVICES = [
 
 
 def binding(acl: Acl, operation: str) -> AclBinding:
-    types = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP}
+    types = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.BROKER}
     operations = {one.name.replace("_", "").lower(): one for one in AclOperation}
     return AclBinding(
         types.get(acl.resource, ResourceType.TRANSACTIONAL_ID),
@@ -105,11 +111,6 @@ class Secured:
 @pytest.fixture
 def secured(cluster: KafkaCluster, registry: RealRegistry, tmp_path: Path) -> Secured:
     secured = Secured(cluster, registry, tmp_path)
-    services = ["--app", "services.inventory.app:app"]
-    services += [word for name in ("orders", "payments", "shipping") for word in ("--service", name)]
-    made = secured.desk(None).run("topics", "apply", *services)
-    assert made.code == exits.DONE, made.err
-    assert secured.desk(None).run("schemas", "register", str(ROOT / "schemas")).code == exits.DONE
     topics = secured.settings(None).topics
     bindings = [
         binding(one, operation)
@@ -119,13 +120,27 @@ def secured(cluster: KafkaCluster, registry: RealRegistry, tmp_path: Path) -> Se
     admin = AdminClient(cluster.client_properties())
     for future in admin.create_acls(bindings).values():
         future.result(timeout=30)
+    services = ["--app", "services.inventory.app:app"]
+    services += [word for name in ("orders", "payments", "shipping") for word in ("--service", name)]
+    setup = secured.desk("setup")
+    for command in (
+        ("topics", "apply", *services),
+        ("schemas", "register", str(ROOT / "schemas")),
+        ("definitions", "publish", str(PLACE_ORDER), "--schemas", str(ROOT / "schemas")),
+        ("topics", "check", *services),
+    ):
+        done = setup.run(*command)
+        assert done.code == exits.DONE, (command, done)
     return secured
+
+
+def denied(cluster: KafkaCluster) -> list[str]:
+    """What somebody tried and was not allowed to."""
+    return [line for line in cluster.process(1).output().splitlines() if "is Denied" in line]
 
 
 def test_a_saga_runs_and_is_looked_up_with_the_least_rights(secured: Secured, cluster: KafkaCluster) -> None:
     operator = secured.desk("operator")
-    published = operator.run("definitions", "publish", str(PLACE_ORDER), "--schemas", str(ROOT / "schemas"))
-    assert published.code == exits.DONE, published.err
     order = json.loads(ORDERS[0])
     order["items"][0]["quantity"] = 1_000_000_000  # the stock cannot serve it: the saga ends at its first step
     with (
@@ -150,8 +165,10 @@ def test_a_saga_runs_and_is_looked_up_with_the_least_rights(secured: Secured, cl
     assert told.code == exits.DONE, told.err
     assert "OUT_OF_STOCK" in told.out
     assert operator.run("cancel", saga_id, "--reason", "too late").code == exits.DONE
-    denied = [line for line in cluster.process(1).output().splitlines() if "is Denied" in line]
-    assert denied == [], "nobody even tried what was not allowed"
+    examined = secured.desk("doctor").run("doctor", "--json")
+    assert examined.code == exits.DONE, examined
+    assert all("cannot be read" not in one["found"] for one in examined.json)
+    assert denied(cluster) == [], "nobody even tried what was not allowed"
 
 
 def test_who_has_no_rights_is_told_so_in_one_line(secured: Secured) -> None:

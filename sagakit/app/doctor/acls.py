@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from sagakit.app.provisioning import ServiceTopics
@@ -10,6 +11,19 @@ from sagakit.contracts.topics import Topics
 
 _LITERAL: Final = "literal"
 _PREFIXED: Final = "prefixed"
+_CLUSTER: Final = "kafka-cluster"
+"""The one name that the resource `cluster` has."""
+
+
+class Part(Enum):
+    """Who needs rights."""
+
+    SETUP = "setup"
+    ORCHESTRATOR = "orchestrator"
+    SERVICE = "service"
+    CLIENT = "client"
+    OPERATOR = "operator"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +34,8 @@ class Principals:
     service: str = "User:sagakit-{service}"
     client: str = "User:sagakit-client"
     operator: str = "User:sagakit-operator"
+    setup: str = "User:sagakit-setup"
+    doctor: str = "User:sagakit-doctor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +43,16 @@ class Acl:
     """One right to allow.
 
     Attributes:
+        part: as what the principal acts.
         principal: who gets it.
         role: what the principal is, for people.
         operations: Kafka's names (`Read`, `Write`, `Describe`, `DescribeConfigs`, `Delete`, `Create`).
-        resource: `topic`, `group` or `transactional-id`.
+        resource: `topic`, `group`, `transactional-id` or `cluster`.
         name: the resource's name, or how names begin where `pattern` is `prefixed`.
         why: what it is needed for.
     """
 
+    part: Part
     principal: str
     role: str
     operations: tuple[str, ...]
@@ -47,15 +65,17 @@ class Acl:
         """The command of Kafka's own tool that grants it."""
         operations = " ".join(f"--operation {operation}" for operation in self.operations)
         pattern = f" --resource-pattern-type {_PREFIXED}" if self.pattern == _PREFIXED else ""
+        name = "" if self.resource == "cluster" else f" {shlex.quote(self.name)}"
         return (
             f"kafka-acls.sh --bootstrap-server {shlex.quote(bootstrap)} --add --allow-principal "
-            f"{shlex.quote(self.principal)} {operations} --{self.resource} {shlex.quote(self.name)}{pattern}"
+            f"{shlex.quote(self.principal)} {operations} --{self.resource}{name}{pattern}"
             f"  # {self.why}"
         )
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
+            "for": self.part.value,
             "principal": self.principal,
             "role": self.role,
             "operations": list(self.operations),
@@ -73,15 +93,17 @@ def acls(
     services: Collection[ServiceTopics] = (),
     triggers: Collection[str] = (),
 ) -> tuple[Acl, ...]:
-    """The rights of a namespace: its orchestrator, its services, clients that start sagas, and operators.
+    """The rights around a namespace, one part after the other, as `Part` names them.
 
     `triggers` are the topics (without the prefix) whose events start sagas, and to which end events go.
     """
     return (
+        *_setup(topics, principals.setup, services, sorted(set(triggers))),
         *_orchestrator(topics, principals.orchestrator, services, sorted(set(triggers))),
         *(acl for service in services for acl in _service(topics, principals.service, service)),
         *_client(topics, principals.client, sorted(set(triggers))),
-        *_operator(topics, principals.operator, services, sorted(set(triggers))),
+        *_operator(topics, principals.operator),
+        *_doctor(topics, principals.doctor),
     )
 
 
@@ -90,6 +112,7 @@ def _orchestrator(
 ) -> Iterator[Acl]:
     def allow(resource: str, name: str, why: str, *operations: str, pattern: str = _LITERAL) -> Acl:
         return Acl(
+            part=Part.ORCHESTRATOR,
             principal=principal,
             role="the orchestrator's instances",
             operations=operations,
@@ -123,6 +146,7 @@ def _service(topics: Topics, template: str, service: ServiceTopics) -> Iterator[
 
     def allow(resource: str, resource_name: str, why: str, *operations: str) -> Acl:
         return Acl(
+            part=Part.SERVICE,
             principal=template.format(service=name),
             role=f"the instances of the service {name}",
             operations=operations,
@@ -146,6 +170,7 @@ def _service(topics: Topics, template: str, service: ServiceTopics) -> Iterator[
 def _client(topics: Topics, principal: str, triggers: Collection[str]) -> Iterator[Acl]:
     def allow(name: str, why: str) -> Acl:
         return Acl(
+            part=Part.CLIENT,
             principal=principal,
             role="clients that start and signal sagas",
             operations=("Write",),
@@ -159,27 +184,72 @@ def _client(topics: Topics, principal: str, triggers: Collection[str]) -> Iterat
         yield allow(topics.service_topic(trigger), "publishes events that start sagas")
 
 
-def _operator(
-    topics: Topics, principal: str, services: Collection[ServiceTopics], triggers: Collection[str]
-) -> Iterator[Acl]:
+def _operator(topics: Topics, principal: str) -> Iterator[Acl]:
     def allow(resource: str, name: str, why: str, *operations: str) -> Acl:
         return Acl(
+            part=Part.OPERATOR,
             principal=principal,
-            role="people and pipelines that run `sagakit`",
+            role="people who look sagas up, cancel, retry and skip them, and start them by hand",
             operations=operations,
             resource=resource,
             name=name,
             why=why,
         )
 
-    yield allow("topic", topics.inbox, "cancels, retries, skips; looks whether a start waits", "Read", "Write")
+    yield allow("topic", topics.inbox, "starts, cancels, retries, skips; looks whether a start waits", "Read", "Write")
     yield allow("topic", topics.state, "status, parked", "Read")
     yield allow("topic", topics.backlog, "history", "Read")
-    yield allow("topic", topics.definitions, "publishes definitions", "Read", "Write", "DescribeConfigs")
+    yield allow("topic", topics.definitions, "reads definitions", "Read")
     yield allow("group", topics.orchestrator_group, "looks whether a start waits", "Describe")
-    publisher = f"{topics.topic_prefix}{topics.namespace}.publisher"
-    yield allow("transactional-id", publisher, "publishes definitions", "Write", "Describe")
+
+
+def _setup(
+    topics: Topics, principal: str, services: Collection[ServiceTopics], triggers: Collection[str]
+) -> Iterator[Acl]:
+    def allow(resource: str, name: str, why: str, *operations: str, pattern: str = _LITERAL) -> Acl:
+        return Acl(
+            part=Part.SETUP,
+            principal=principal,
+            role="the pipeline that runs `sagakit topics apply` and `sagakit definitions publish`",
+            operations=operations,
+            resource=resource,
+            name=name,
+            pattern=pattern,
+            why=why,
+        )
+
+    making = ("Create", "Describe", "DescribeConfigs")
+    names = [topics.service_topic(trigger) for trigger in triggers]
     for service in services:
-        yield allow("topic", topics.commands(service.name), "sees that it is there", "Describe")
-    for trigger in triggers:
-        yield allow("topic", topics.service_topic(trigger), "sees where it ends", "Describe")
+        commands = topics.commands(service.name)
+        names += [commands, f"{commands}.dlq", topics.events(service.name)]
+        for topic in map(topics.service_topic, service.event_topics):
+            names += [topic, f"{topic}.{service.name}.dlq"]
+    sagas = topics.inbox.removesuffix("inbox")
+    yield allow("topic", sagas, "makes and checks the namespace's topics", *making, pattern=_PREFIXED)
+    for name in dict.fromkeys(names):
+        yield allow("topic", name, "makes and checks it, sees where it ends", *making)
+    yield allow("topic", topics.definitions, "writes the namespace record and definitions", "Read", "Write")
+    publisher = f"{topics.topic_prefix}{topics.namespace}.publisher"
+    yield allow("transactional-id", publisher, "publishes all or nothing", "Write", "Describe")
+
+
+def _doctor(topics: Topics, principal: str) -> Iterator[Acl]:
+    def allow(resource: str, name: str, why: str, *operations: str, pattern: str = _PREFIXED) -> Acl:
+        return Acl(
+            part=Part.DOCTOR,
+            principal=principal,
+            role="who runs `sagakit doctor`",
+            operations=operations,
+            resource=resource,
+            name=name,
+            pattern=pattern,
+            why=why,
+        )
+
+    own = f"{topics.topic_prefix}sagakit-doctor-"
+    everything = ("Create", "Delete", "Read", "Write", "DescribeConfigs")
+    yield allow("topic", own, "tries out promises on topics of its own", *everything)
+    yield allow("group", own, "and with groups of its own", "Read", "Delete")
+    yield allow("transactional-id", own, "and with transactions of its own", "Write", "Describe")
+    yield allow("cluster", _CLUSTER, "reads the brokers' settings", "DescribeConfigs", pattern=_LITERAL)
