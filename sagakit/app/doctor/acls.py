@@ -230,6 +230,7 @@ def _setup(
     for name in dict.fromkeys(names):
         yield allow("topic", name, "makes and checks it, sees where it ends", *making)
     yield allow("topic", topics.definitions, "writes the namespace record and definitions", "Read", "Write")
+    yield allow("group", topics.orchestrator_group, "reads definitions under its name", "Describe")
     publisher = f"{topics.topic_prefix}{topics.namespace}.publisher"
     yield allow("transactional-id", publisher, "publishes all or nothing", "Write", "Describe")
 

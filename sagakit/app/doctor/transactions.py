@@ -132,7 +132,7 @@ def _produce(producer: Producer, topic: str, value: bytes) -> None:
 
 def _read(probe: Probe, topic: str) -> list[bytes]:
     """What a read-committed consumer sees of partition 0, up to its end."""
-    consumer = probe.consumer("sagakit.doctor")
+    consumer = probe.consumer(f"{probe.prefix}.reader")  # never joined, so there is nothing to remove
     _, high = probe.ends(topic)
     consumer.assign([KafkaPartition(topic, 0, 0)])
     seen: list[bytes] = []
