@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sagakit.cli import exits
 from sagakit.testing.kafka import KafkaServer
 from sagakit.testing.process import Process
 from sagakit.testing.registry import RealRegistry
+from services.demo_orders import PARKING_ORDERS_FILE
 from tests.waiting import until
 
 pytestmark = [
@@ -228,6 +230,43 @@ class TestSagas:
             assert shop.run("parked").code == exits.DONE
         assert "cancel requested (by kim, T-1: ordered twice)" in shop.run("history", saga_id).out
 
+    def test_a_person_says_what_became_of_a_pivot_that_nobody_answered_for(self, shop: Desk) -> None:
+        """Three orders to a carrier that is never heard of again: it took one, two it did not, says its own book."""
+        lines = PARKING_ORDERS_FILE.read_text(encoding="utf-8").splitlines()
+        silent = next(order for order in map(json.loads, lines) if order["address"]["country"] == "IS")
+        took, lost, later = (f"silent-{number}" for number in range(3))
+        ids = {key: self.started(shop, {**silent, "order_id": key}) for key in (took, lost, later)}
+        parcel = shop.folder / "parcel.json"
+        parcel.write_text('{"parcel_id": "parcel-17", "carrier": "Northern Silence", "tracking": null}')
+        with self.running(shop, "orchestrator", *SERVICES) as processes:
+            for saga_id in ids.values():
+                self.becomes(processes, shop, saga_id, "parked")
+            listed = shop.run("parked", "--json")
+            assert listed.code == exits.NO
+            assert set(ids.values()) <= {one["saga_id"] for one in listed.json}
+
+            def decided(verb: str, key: str, *arguments: str, until_it_is: str) -> None:
+                who = ("--definition", "place-order", "--key", key, "--reason", "asked the carrier", "--actor", "kim")
+                assert shop.run(verb, *who, *arguments).code == exits.DONE
+                self.becomes(processes, shop, ids[key], until_it_is)
+
+            assert shop.run("cancel", ids[lost], "--reason", "too slow").code == exits.DONE
+            processes[0].wait_until(
+                lambda: "cancel refused: ship may have happened" in shop.run("history", ids[lost]).out,
+                timeout_s=60,
+                what="seen to refuse a cancel that does not name the pivot",
+            )
+            decided("cancel", lost, "--step", "ship", until_it_is="compensated")
+            assert shop.run("skip", ids[took], "--step", "ship", "--reason", "x", "--reply", "/nowhere").code == 2
+            decided("skip", took, "--step", "ship", "--reply", str(parcel), until_it_is="completed")
+            assert shop.run("retry", ids[later], "--step", "ship", "--reason", "try again").code == exits.DONE
+            processes[0].wait_until(
+                lambda: "attempt 10" in shop.run("history", ids[later]).out, timeout_s=90, what="tried five times more"
+            )
+            self.becomes(processes, shop, ids[later], "parked")
+            decided("skip", later, "--reply", str(parcel), until_it_is="completed")
+        assert "skipped by hand (by kim: asked the carrier)" in shop.run("history", ids[took]).out
+
     def test_a_start_that_does_not_fit_is_not_sent(self, shop: Desk) -> None:
         file = shop.folder / "wrong.json"
         file.write_text('{"order_id": 5}')
@@ -235,6 +274,15 @@ class TestSagas:
         assert (wrong.code, "order_id" in wrong.error) == (exits.WRONG, True)
         unknown = shop.run("start", "place-odrer", "o-1", "--payload", str(file))
         assert (unknown.code, "place-order" in unknown.error) == (exits.NO, True)
+
+    @staticmethod
+    def started(desk: Desk, order: dict[str, Any]) -> str:
+        """Start the saga of an order by hand; its id."""
+        file = desk.folder / f"{order['order_id']}.json"
+        file.write_text(json.dumps(order), encoding="utf-8")
+        sent = desk.run("start", "place-order", order["order_id"], "--payload", str(file), "--json")
+        assert sent.code == exits.DONE, sent.err
+        return str(sent.json["saga_id"])
 
     @staticmethod
     def becomes(processes: list[Process], desk: Desk, saga_id: str, word: str) -> None:
@@ -296,11 +344,14 @@ class TestProcesses:
 
 
 class TestServersThatAreAway:
-    @pytest.mark.parametrize("command", [("topics", "check"), ("doctor",)])
-    def test_no_broker_is_one_line_and_its_own_exit_code(self, desk: Desk, command: tuple[str, ...]) -> None:
-        result = desk.run("--bootstrap", "127.0.0.1:1", *command)
-        assert result.code == exits.UNREACHABLE
-        assert "127.0.0.1:1" in result.error
+    def test_no_broker_is_one_line_and_its_own_exit_code(self, desk: Desk) -> None:
+        """All at once: each gives the broker ten seconds."""
+        commands = [("topics", "check"), ("topics", "apply"), ("definitions", "list"), ("doctor",)]
+        with ThreadPoolExecutor() as pool:
+            results = list(pool.map(lambda command: desk.run("--bootstrap", "127.0.0.1:1", *command), commands))
+        for command, result in zip(commands, results, strict=True):
+            assert result.code == exits.UNREACHABLE, (command, result)
+            assert "127.0.0.1:1" in result.error
 
     def test_no_registry_is_one_line_and_its_own_exit_code(self, desk: Desk) -> None:
         assert desk.run("topics", "apply").code == exits.DONE
