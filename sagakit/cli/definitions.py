@@ -115,6 +115,8 @@ class _Commands:
             print_json([{"name": known.name, "version": known.version, "hash": known.hash} for known in published])
             return
         table = Table("definition", "version", "owner", "impact", "start", "steps", "hash")
+        for column in table.columns:
+            column.overflow = "fold"  # a name that is cut cannot be copied
         for known in published:
             body = json.loads(known.canonical)
             steps = ", ".join(body["steps"])

@@ -110,13 +110,19 @@ def _print(compared: tuple[Compared, ...], ids: Mapping[str, int], as_json: bool
         print(json.dumps([_as_json(one, ids) for one in compared], indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)
+    # sagakit's own are many, and nobody's concern as long as they are there.
+    settled = {one.subject for one in compared if one.standing is Standing.REGISTERED} & own_schemas().keys()
     for one in compared:
+        if one.subject in settled:
+            continue
         standing = "registered now" if one.subject in ids and _is_new(one) else one.standing.value
         console.print(f"[{_STYLES[one.standing]}]{standing:<14}[/] {escape(one.subject)}  [dim]{one.level}[/]")
         for broken in one.incompatibilities:
             where = f"{one.subject}.{broken.field}" if broken.field else one.subject
             against = f"against version {broken.version}, {broken.direction}"
             console.print(f"  {escape(where)}: {broken.rule} ({against}): {escape(broken.message)}")
+    if settled:
+        console.print(f"[green]{Standing.REGISTERED.value:<14}[/] {len(settled)} of sagakit's own")
 
 
 def _is_new(one: Compared) -> bool:

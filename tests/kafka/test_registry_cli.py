@@ -64,6 +64,8 @@ def test_register_then_check(registry: Served, folder: Path, namespace: str) -> 
     assert subjects["sagakit.Snapshot"]["level"] == "FULL_TRANSITIVE"
     after = run("check", folder, "--registry", registry.url)
     assert after.exit_code == 0, after.output
+    assert f"{len(own_schemas())} of sagakit's own" in after.stdout
+    assert "sagakit.Snapshot" not in after.stdout, "what is there and nobody's concern is not listed"
     with ConfluentRegistry(registry.url) as client:
         (order,) = client.versions(f"{namespace}.Order")
         assert client.schema_id(f"{namespace}.Order", order) == subjects[f"{namespace}.Order"]["id"]
