@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -23,6 +24,7 @@ from sagakit.core.state import End, Marker, Saga, State, StepStatus
 from sagakit.core.transitions import Failure, Transition
 from sagakit.demo.stage import ORDER_ENDS, DemoError
 from sagakit.ports.log import Record, TopicPartition
+from sagakit.telemetry.tracing import instrument_consumer
 
 _CHUNK: Final = 2_000
 _TIMEOUT_S: Final = 10.0
@@ -123,7 +125,7 @@ class Watch:
         self._own = own
         self._payloads = payloads
         self._clock_ms = clock_ms
-        self._consumer = make_consumer(
+        self._positions = make_consumer(
             properties.consumer(
                 defaults={"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10},
                 fixed={
@@ -135,7 +137,10 @@ class Watch:
             )
         )
         self.next_offsets: dict[TopicPartition, int] = dict.fromkeys(partitions, 0)
-        self._consumer.assign([client_partition(one, 0) for one in partitions])
+        self._positions.assign([client_partition(one, 0) for one in partitions])
+        self._consumer = instrument_consumer(self._positions)
+        # An instrumented consumer leaves its span the current one; whatever this thread does else is no part of it.
+        self._context = copy_context()
 
     def take(self, timeout_s: float) -> int:
         """Take in what has come, waiting up to `timeout_s` for the first record; gives how many records came.
@@ -143,11 +148,11 @@ class Watch:
         Raises:
             DemoError: the broker refuses to be read.
         """
-        first = self._consumer.poll(timeout_s)
+        first = self._context.run(self._consumer.poll, timeout_s)
         if first is None:
             return 0
         errors: list[Message] = []
-        records = to_records([first, *self._consumer.consume(_CHUNK, 0)], errors)
+        records = to_records([first, *self._context.run(self._consumer.consume, _CHUNK, 0)], errors)
         now_ms = self._clock_ms()
         for record in records:
             self.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -162,7 +167,7 @@ class Watch:
 
     def behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether something before `ends` was not taken yet."""
-        positions = self._consumer.position([client_partition(one) for one in ends])
+        positions = self._positions.position([client_partition(one) for one in ends])
         return any(max(position.offset, 0) < end for position, end in zip(positions, ends.values(), strict=True))
 
     def history(self, saga_id: str) -> Iterator[Transition | UnknownKind]:
@@ -176,7 +181,7 @@ class Watch:
 
     def close(self) -> None:
         """Release the client."""
-        self._consumer.close()
+        self._context.run(self._consumer.close)
 
     def _decoded(self, value: bytes) -> Transition | UnknownKind:
         found = decode_transition(value, self._own, self._payloads)
@@ -199,7 +204,8 @@ class Watch:
 
     def _take_message(self, record: Record, now_ms: float) -> None:
         headers = envelope.last_values(record.headers)
-        if (envelope.optional_text(headers, envelope.TYPE) or "") not in ORDER_ENDS:
+        # What cannot be read is no end: whoever it was for answers it, and the backlog tells of that.
+        if headers.get(envelope.TYPE, b"").decode(errors="replace") not in ORDER_ENDS:
             return
         saga_id = envelope.required_text(headers, envelope.CORRELATION_ID)
         seen = self.sagas.setdefault(saga_id, Seen(saga_id))
