@@ -50,7 +50,7 @@ def house(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
         shutil.rmtree(folder / "kafka", ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def shop(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """An open shop that several tests use one after the other; whatever each does, the books must balance."""
     with Shop(house, tmp_path_factory.mktemp("shop") / "shop", _prefix(), Cast()) as opened:
@@ -69,23 +69,38 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_happens_twice(house: House,
     assert min(counts["completed"], counts["compensated"]) > 0
 
 
-def test_a_published_version_runs_at_once_and_repeated_events_start_nothing(shop: Shop) -> None:
-    triggers.publish(shop, 2, orders=30)
-    repeated = triggers.send_everything_again(shop)
-    assert min(repeated.values()) > 0
-    examine(shop)
+class TestOneShop:
+    """One after the other in one shop, that is closed before other proofs begin."""
 
+    def test_a_published_version_runs_at_once_and_repeated_events_start_nothing(self, shop: Shop) -> None:
+        triggers.publish(shop, 2, orders=30)
+        repeated = triggers.send_everything_again(shop)
+        assert min(repeated.values()) > 0
+        examine(shop)
 
-def test_a_zombie_that_wakes_within_its_transaction_changes_nothing(shop: Shop) -> None:
-    """Rules 2, 3, 16 and 22 of exactly-once, from the outside."""
-    zombies.sleep_and_wake(shop, "orchestrator.transaction-open", seed=1, after=20)
-    examine(shop)
+    def test_a_zombie_that_wakes_within_its_transaction_changes_nothing(self, shop: Shop) -> None:
+        """Rules 2, 3, 16 and 22 of exactly-once, from the outside."""
+        zombies.sleep_and_wake(shop, "orchestrator.transaction-open", seed=1, after=20)
+        examine(shop)
 
+    def test_everybody_is_restarted_in_turn_and_the_broker_dies(self, shop: Shop) -> None:
+        restarts.roll(shop, "payments")
+        restarts.restart_broker(shop)
+        examine(shop)
 
-def test_everybody_is_restarted_in_turn_and_the_broker_dies(shop: Shop) -> None:
-    restarts.roll(shop, "payments")
-    restarts.restart_broker(shop)
-    examine(shop)
+    def test_what_the_proofs_compare_with_finds_a_forged_effect_and_a_lost_state(self, shop: Shop) -> None:
+        """The last one in this shop: it spoils the books."""
+        saga_id = shop.place(1)[0].saga_id
+        shop.settle()
+        with closing(sqlite3.connect(shop.ledgers / "shipping.sqlite", isolation_level=None)) as books:
+            books.execute("INSERT INTO effects VALUES ('forged', 'effect', ?, NULL, '{}', 0)", (saga_id,))
+        home = partition_of(saga_id.encode(), shop.settings.partitions)
+        shop.write(Outgoing(shop.topics.state, home, saga_id.encode(), None, ()))
+        with pytest.raises(ProofFailedError) as found:
+            examine(shop)
+        said = str(found.value)
+        assert f"{saga_id}: the state topic holds None" in said
+        assert f"{saga_id} at shipping" in said
 
 
 def test_starts_that_waited_three_dedupe_windows_all_run_once(house: House, tmp_path: Path) -> None:
@@ -101,18 +116,3 @@ def test_after_an_outage_the_replies_beat_the_timers(house: House, tmp_path: Pat
 def test_bad_input_and_absent_servers_have_their_answers(house: House, tmp_path: Path) -> None:
     counts = bad_input.prove(house, tmp_path / "shop", prefix=_prefix(), rounds=1)
     assert counts["parked"] == 3
-
-
-def test_what_the_proofs_compare_with_finds_a_forged_effect_and_a_lost_state(shop: Shop) -> None:
-    """The last one in this module: it spoils the books."""
-    saga_id = shop.place(1)[0].saga_id
-    shop.settle()
-    with closing(sqlite3.connect(shop.ledgers / "shipping.sqlite", isolation_level=None)) as books:
-        books.execute("INSERT INTO effects VALUES ('forged', 'effect', ?, NULL, '{}', 0)", (saga_id,))
-    home = partition_of(saga_id.encode(), shop.settings.partitions)
-    shop.write(Outgoing(shop.topics.state, home, saga_id.encode(), None, ()))
-    with pytest.raises(ProofFailedError) as found:
-        examine(shop)
-    said = str(found.value)
-    assert f"{saga_id}: the state topic holds None" in said
-    assert f"{saga_id} at shipping" in said

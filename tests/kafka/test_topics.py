@@ -12,6 +12,7 @@ from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.topics import TopicAdmin, TopicsDifferError, commands, plan
 from sagakit.contracts.topics import Topics
 from sagakit.testing.kafka import KafkaServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -27,6 +28,13 @@ def alter(properties: ClientProperties, topic: str, name: str, value: str) -> No
     admin = make_admin(properties.admin())  # held: its futures fail when it is gone
     for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(timeout=30)
+
+    def is_told() -> bool:
+        (described,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+        return bool(described.result(timeout=30)[name].value == value)
+
+    # The controller has it when it answers; the broker that is asked has it a moment later.
+    until(is_told, timeout_s=30, what=f"{name}={value} to be told by the broker")
 
 
 def test_what_is_missing_is_made_and_then_nothing_differs(properties: ClientProperties, topic_prefix: str) -> None:
