@@ -80,7 +80,7 @@ def run_service(
     partitions become another's.
 
     Raises:
-        MessagesUnavailableError: the Kafka client can go on no more.
+        MessagesUnavailableError: fatal, the Kafka client can go on no more.
         UnknownSchemaError: the schema of a reply is not registered.
     """
     commands = [settings.topics.commands(service.name)] if service.commands else []
@@ -126,12 +126,17 @@ def _runtime(
 
 
 def _report(service: Service, runtime: ServiceRuntime) -> Report:
-    """Ready: there are partitions, and none of them stands still."""
+    """Ready: there are partitions, none of them stands still, and Kafka refuses nothing."""
     standing = [f"{one.topic}[{one.partition}]" for one in sorted(runtime.standing_still)]
     return Report(
         live=True,
-        ready=bool(runtime.assigned) and not standing,
-        details={"service": service.name, "assigned": len(runtime.assigned), "standing_still": standing},
+        ready=bool(runtime.assigned) and not standing and runtime.unavailable is None,
+        details={
+            "service": service.name,
+            "assigned": len(runtime.assigned),
+            "standing_still": standing,
+            "unavailable": runtime.unavailable,
+        },
     )
 
 

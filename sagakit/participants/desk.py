@@ -74,12 +74,12 @@ class Desk:
             self._wait(lambda: not self._worklist.wanted(job), seconds)
             return self._worklist.wanted(job)
 
-    def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Partitions have become ours, from these offsets on."""
+    def assign(self, offsets: Mapping[TopicPartition, int], begun_below: Mapping[TopicPartition, int]) -> None:
+        """Partitions have become ours, from these offsets on; see `AssignmentListener.on_assigned`."""
         with self._changed:
             for partition, offset in offsets.items():
                 self._worklist.assign(partition, offset)
-                self._fresh_from[partition] = offset + self._begun_max
+                self._fresh_from[partition] = begun_below.get(partition, offset + self._begun_max)
 
     def may_have_begun(self, job: Job) -> bool:
         """Whether an earlier owner of the partition may have begun this record, and died before it said so."""
@@ -110,6 +110,18 @@ class Desk:
             offsets = self._worklist.commits(partitions)
             self._worklist.committed(offsets)
             return offsets
+
+    def take_handover(
+        self, partitions: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """The last offsets of withdrawn partitions, noted as committed, and below which ones anyone has begun."""
+        with self._changed:
+            leaving = self._worklist.handover(partitions)
+            offsets = {partition: position for partition, (position, _) in leaving.items()}
+            self._worklist.committed(offsets)
+            return offsets, {
+                partition: max(begun, self._fresh_from.get(partition, 0)) for partition, (_, begun) in leaving.items()
+            }
 
     def commit_failed(self, partitions: Collection[TopicPartition]) -> None:
         """See `Worklist.commit_failed`."""

@@ -8,7 +8,7 @@ is the handler's own use of `ctx.idempotency_key`.
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -19,7 +19,7 @@ from sagakit.participants.service import Service
 from sagakit.participants.workers import Exchange, Workers
 from sagakit.participants.worklist import Worklist
 from sagakit.ports.log import Record, TopicPartition
-from sagakit.ports.messages import AssignmentListener, Messages
+from sagakit.ports.messages import AssignmentListener, Messages, MessagesUnavailableError
 from sagakit.ports.registry import RegistryUnavailableError
 
 _logger: Final = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ _IDLE_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _CANCEL_GRACE_S: Final = 0.5
 _STOP_THREADS_S: Final = 1.0
+_UNAVAILABLE_FOR_S: Final = 10.0
+"""How long Kafka counts as unavailable: the client, which tries again and again, says so every few seconds."""
 
 
 class HandlersStuckError(Exception):
@@ -107,6 +109,8 @@ class ServiceRuntime:
         self._sender: Sender | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._standing_still: frozenset[TopicPartition] = frozenset()
+        self._unavailable: str | None = None
+        self._unavailable_at = 0.0
         worklist: Worklist[Record] = Worklist(
             limit=self._settings.in_work_max, partition_limit=self._settings.in_work_max_per_partition
         )
@@ -122,6 +126,11 @@ class ServiceRuntime:
         """The partitions that an operator must look at, because records were deleted before they were handled."""
         return self._standing_still
 
+    @property
+    def unavailable(self) -> str | None:
+        """Why Kafka lately refused to serve; None if it does not."""
+        return self._unavailable
+
     def stop(self) -> None:
         """End in order: what runs is finished, what waits is left for the next owner. Safe in a signal handler."""
         self._stopping.set()
@@ -131,7 +140,7 @@ class ServiceRuntime:
 
         Raises:
             HandlersStuckError: end the process at once.
-            MessagesUnavailableError: the Kafka client can go on no more.
+            MessagesUnavailableError: fatal, the Kafka client can go on no more.
             UnknownSchemaError: a schema that is needed is not registered.
         """
         self._wait_for_registry()
@@ -174,15 +183,31 @@ class ServiceRuntime:
             room, to_pause, awaits_delivery = self._desk.intake()
             messages.pause(to_pause)
             busy = awaits_delivery or room == 0
-            for job in self._desk.admit(messages.poll(_BUSY_POLL_S if busy else _IDLE_POLL_S, room)):
+            for job in self._desk.admit(self._poll(messages, _BUSY_POLL_S if busy else _IDLE_POLL_S, room)):
                 workers.submit(job)
             sender.send_due()
             if self._clock() >= next_commit:
-                if offsets := self._desk.take_commits():
-                    self._commit(messages, offsets, wait=False)
+                if (offsets := self._desk.take_commits()) and not messages.commit(offsets, wait=False):
+                    self._desk.commit_failed(offsets)
                 next_commit = self._clock() + self._settings.commit_interval_s
             if self._crash is not None:
                 raise self._crash
+
+    def _poll(self, messages: Messages, timeout_s: float, room: int) -> Sequence[Record]:
+        """What has come; nothing while Kafka refuses: rights may come back."""
+        now = self._clock()
+        if self._unavailable is not None and now - self._unavailable_at > _UNAVAILABLE_FOR_S:
+            _logger.info("%s is served by Kafka again", self._service.name)
+            self._unavailable = None
+        try:
+            return messages.poll(timeout_s, room)
+        except MessagesUnavailableError as error:
+            if error.fatal:
+                raise
+            if str(error) != self._unavailable:
+                _logger.error("%s is not served by Kafka, and goes on trying: %s", self._service.name, error)
+            self._unavailable, self._unavailable_at = str(error), now
+            return ()
 
     def _wait_for_registry(self) -> None:
         pause_s = 0.5
@@ -196,9 +221,9 @@ class ServiceRuntime:
 
     # What the messages tell, on the polling thread, inside `poll`, `flush` and `close`.
 
-    def on_assigned(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def on_assigned(self, offsets: Mapping[TopicPartition, int], begun_below: Mapping[TopicPartition, int]) -> None:
         """See `AssignmentListener.on_assigned`."""
-        self._desk.assign(offsets)
+        self._desk.assign(offsets, begun_below)
         self._assigned |= offsets.keys()
         self._standing_still -= offsets.keys()
         _logger.info("%s handles %s", self._service.name, _text(offsets))
@@ -256,8 +281,9 @@ class ServiceRuntime:
         if commit:
             if self._desk.undelivered(partitions):
                 self._messages.flush(max(_CANCEL_GRACE_S, deadline - self._clock()))
-            if offsets := self._desk.take_commits(partitions):
-                self._commit(self._messages, offsets, wait=True)
+            offsets, begun_below = self._desk.take_handover(partitions)
+            if not self._messages.commit(offsets, wait=True, begun_below=begun_below):
+                self._desk.commit_failed(offsets)
         if running:
             stuck = ", ".join(f"{one.partition.topic}[{one.partition.partition}]@{one.offset}" for one in running[:5])
             raise HandlersStuckError(
@@ -267,10 +293,6 @@ class ServiceRuntime:
             )
         self._desk.drop(partitions)
         self._assigned -= partitions
-
-    def _commit(self, messages: Messages, offsets: Mapping[TopicPartition, int], *, wait: bool) -> None:
-        if not messages.commit(offsets, wait=wait):
-            self._desk.commit_failed(offsets.keys())
 
     def _delivered(self, job: Job) -> None:
         failpoint("participant.after-reply", f"{job.partition.topic}[{job.partition.partition}]@{job.offset}")

@@ -35,12 +35,13 @@ class Ticket(Generic[Item]):
 class _Assignment(Generic[Item]):
     """One partition as long as it is ours: offsets taken in, in order, and which of them are finished."""
 
-    __slots__ = ("committed", "epoch", "finished", "next_offset", "unfinished", "withdrawn")
+    __slots__ = ("begun_below", "committed", "epoch", "finished", "next_offset", "unfinished", "withdrawn")
 
     def __init__(self, epoch: int, next_offset: int) -> None:
         self.epoch = epoch
         self.next_offset = next_offset
         self.committed = next_offset
+        self.begun_below = next_offset
         self.unfinished: deque[int] = deque()
         self.finished: set[int] = set()
         self.withdrawn = False
@@ -154,6 +155,9 @@ class Worklist(Generic[Item]):
         if not self.wanted(ticket):
             return False
         ticket.begun = True
+        assignment = self._assignments[ticket.partition]
+        if ticket.offset >= assignment.begun_below:
+            assignment.begun_below = ticket.offset + 1
         return True
 
     def wanted(self, ticket: Ticket[Item]) -> bool:
@@ -204,6 +208,14 @@ class Worklist(Generic[Item]):
             for partition, assignment in self._assignments.items()
             if partitions is None or partition in partitions
             if (position := assignment.position) != assignment.committed
+        }
+
+    def handover(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """The next offset of each withdrawn partition, and the offset below which all lies that was ever begun here."""
+        return {
+            partition: (assignment.position, assignment.begun_below)
+            for partition in partitions
+            if (assignment := self._assignments.get(partition)) is not None and assignment.withdrawn
         }
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -39,8 +39,12 @@ Delivery: TypeAlias = Callable[[DeliveryFailure | None], None]
 class AssignmentListener(Protocol):
     """What a participant does when partitions come and go."""
 
-    def on_assigned(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """These partitions are ours, and their records follow from these offsets on."""
+    def on_assigned(self, offsets: Mapping[TopicPartition, int], begun_below: Mapping[TopicPartition, int]) -> None:
+        """These partitions are ours, and their records follow from these offsets on.
+
+        `begun_below` is what earlier owners have said of theirs when they handed them over: no record at or above it
+        was begun by anyone. It is missing where the last owner died, or never said.
+        """
         ...
 
     def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -65,7 +69,11 @@ class AssignmentListener(Protocol):
 
 
 class MessagesUnavailableError(Exception):
-    """This client can go on no more (a fatal error of the client, rights refused); the message says why."""
+    """Kafka refuses what may come back (rights): poll again. Or, if `fatal`, this client can go on no more."""
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
 
 
 class Messages(Protocol):
@@ -80,7 +88,8 @@ class Messages(Protocol):
         With `limit` 0 it only serves the listener and delivery reports; call it so while there is no room for more.
 
         Raises:
-            MessagesUnavailableError: this client can go on no more.
+            MessagesUnavailableError: Kafka refuses something. Unless it is fatal the next call tries again, and
+                nothing is lost by it.
         """
         ...
 
@@ -92,10 +101,18 @@ class Messages(Protocol):
         """Wait up to `timeout_s` for the delivery of all that was sent. Allowed in a listener."""
         ...
 
-    def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> bool:
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        *,
+        wait: bool,
+        begun_below: Mapping[TopicPartition, int] | None = None,
+    ) -> bool:
         """Commit next offsets of partitions that are ours. False if it is known to have failed: try them again.
 
-        Without `wait` it is only begun, and a failure is told to the listener.
+        Without `wait` it is only begun, and a failure is told to the listener. `begun_below` is for the next owner, and
+        only for the last commit before a partition leaves: nothing at or above it may be begun from then on. It is
+        taken back before the next owner is told of it, so it never outlives another beginning.
         """
         ...
 

@@ -22,10 +22,11 @@ class MemoryMessages:
     refuse: Refuse = lambda _: None
     hold_deliveries: bool = False
     refuse_commits: bool = False
-    failure: str | None = None
+    failure: MessagesUnavailableError | None = None
     sent: list[Outgoing] = field(default_factory=list)
     delivered: list[Outgoing] = field(default_factory=list)
     committed: dict[TopicPartition, int] = field(default_factory=dict)
+    begun_below: dict[TopicPartition, int] = field(default_factory=dict)
     paused: frozenset[TopicPartition] = frozenset()
     closed: bool = False
     polls: int = 0
@@ -50,10 +51,10 @@ class MemoryMessages:
                 self._records[TopicPartition(record.topic, record.partition)].append(record)
             self._changed.notify_all()
 
-    def assign(self, partition: TopicPartition, offset: int = 0) -> None:
+    def assign(self, partition: TopicPartition, offset: int = 0, *, begun_below: int | None = None) -> None:
         def act(listener: AssignmentListener) -> None:
             self._owned.add(partition)
-            listener.on_assigned({partition: offset})
+            listener.on_assigned({partition: offset}, {} if begun_below is None else {partition: begun_below})
 
         self._do(act)
 
@@ -87,7 +88,10 @@ class MemoryMessages:
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Record]:
         if self.failure is not None:
-            raise MessagesUnavailableError(self.failure)
+            with self._changed:
+                self.polls += 1
+                self._changed.notify_all()
+            raise self.failure
         self._report()
         with self._changed:
             self.polls += 1
@@ -117,12 +121,20 @@ class MemoryMessages:
     def flush(self, timeout_s: float) -> None:
         self._report()
 
-    def commit(self, offsets: Mapping[TopicPartition, int], *, wait: bool) -> bool:
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        *,
+        wait: bool,
+        begun_below: Mapping[TopicPartition, int] | None = None,
+    ) -> bool:
         assert offsets.keys() <= self._owned
         with self._changed:
             if self.refuse_commits:
                 return False
             self.committed.update(offsets)
+            self.begun_below = {one: at for one, at in self.begun_below.items() if one not in offsets}
+            self.begun_below.update(begun_below or {})
             self._changed.notify_all()
         return True
 

@@ -108,7 +108,7 @@ def test_nothing_is_committed_before_the_delivery_report(messages: MemoryMessage
         messages.until(lambda: len(messages.sent) == 1)
         polls = messages.polls
         messages.until(lambda: messages.polls > polls + 20)
-        assert messages.committed == {}
+        assert messages.committed.get(P0, 0) == 0
         messages.hold_deliveries = False
         messages.until(lambda: messages.committed == {P0: 1})
 
@@ -121,7 +121,7 @@ def test_a_slow_handler_holds_up_neither_others_nor_polling(messages: MemoryMess
         messages.until(lambda: len(messages.delivered) == 2)
         polls = messages.polls
         messages.until(lambda: messages.polls > polls + 5)
-        assert messages.committed == {}  # the oldest is unfinished
+        assert messages.committed.get(P0, 0) == 0  # the oldest is unfinished
         gate.open.set()
         messages.until(lambda: messages.committed == {P0: 3})
 
@@ -254,7 +254,7 @@ def test_records_that_wait_for_a_thread_are_given_back_at_once(messages: MemoryM
         messages.revoke(P1)
         messages.until(lambda: started.runtime.assigned == {P0})  # though the only thread is busy
         gate.open.set()
-        messages.until(lambda: messages.committed == {P0: 1})
+        messages.until(lambda: messages.committed == {P0: 1, P1: 0})
     assert gate.entered == [1]
 
 
@@ -280,7 +280,7 @@ def test_a_stuck_async_handler_is_cancelled_which_is_no_failure(messages: Memory
         assert cancelled.wait(WAIT_S)
         messages.assign(P1)
         messages.until(lambda: P1 in started.runtime.assigned)
-    assert (messages.sent, messages.committed, started.error) == ([], {}, None)
+    assert (messages.sent, messages.committed, started.error) == ([], {P0: 0, P1: 0}, None)
 
 
 def test_a_cancellation_of_the_handlers_own_making_is_a_failure(messages: MemoryMessages, with_: Formats) -> None:
@@ -331,7 +331,7 @@ def test_lost_partitions_commit_nothing(messages: MemoryMessages, with_: Formats
         messages.until(lambda: len(messages.delivered) == 1 and not started.runtime.assigned)
         polls = messages.polls
         messages.until(lambda: messages.polls > polls + 3)
-    assert messages.committed == {}
+    assert messages.committed.get(P0, 0) == 0
 
 
 def test_a_refused_commit_is_tried_again(messages: MemoryMessages, with_: Formats) -> None:
@@ -466,7 +466,7 @@ def test_an_event_that_waits_for_its_next_try_does_not_hold_up_a_handover(
         messages.until(lambda: EVENTS in started.runtime.assigned)
         messages.revoke(EVENTS)
         messages.until(lambda: not started.runtime.assigned)
-    assert (messages.sent, messages.committed) == ([], {})
+    assert (messages.sent, messages.committed) == ([], {EVENTS: 0})
 
 
 # The registry, and what ends the process
@@ -550,6 +550,48 @@ def test_an_expired_command_that_a_dead_process_may_have_begun_is_not_said_to_ha
     assert sorted(outcomes(messages)) == ["expired", "failed", "failed"]
 
 
+@pytest.mark.parametrize(("begun_below", "said"), [(0, ["expired"] * 3), (2, ["expired", "failed", "failed"])])
+def test_what_the_last_owner_handed_over_unbegun_has_had_no_effect(
+    messages: MemoryMessages, with_: Formats, begun_below: int, said: list[str]
+) -> None:
+    with running(trivial(), messages, with_):
+        messages.assign(P0, begun_below=begun_below)
+        late = support.now_ms() - 1
+        expired = [support.command(number, with_=with_, expires_at_ms=late) for number in range(3)]
+        messages.arrive(*(support.received(sent, offset) for offset, sent in enumerate(expired)))
+        messages.until(lambda: messages.committed == {P0: 3})
+    assert sorted(outcomes(messages)) == said
+
+
+def test_a_handover_tells_how_far_records_were_begun_and_no_earlier_commit_does(
+    messages: MemoryMessages, with_: Formats
+) -> None:
+    """Also what is above the committed offset, because an answer of an earlier record is not delivered yet."""
+    first = command(1, 0, with_)
+    messages.refuse = lambda sent: (
+        DeliveryFailure(kind=Undelivered.LATER, reason="away") if sent.key == first.key else None
+    )
+    with running(trivial(), messages, with_):
+        messages.assign(P0, begun_below=0)
+        messages.arrive(first, command(2, 1, with_), command(3, 2, with_))
+        messages.until(lambda: len(messages.delivered) == 2)
+        assert messages.begun_below == {}
+    assert (messages.committed, messages.begun_below) == ({P0: 0}, {P0: 3})
+
+
+def test_what_a_dead_process_may_have_begun_stays_so_over_a_handover(messages: MemoryMessages, with_: Formats) -> None:
+    with running(trivial(), messages, with_, RuntimeSettings(in_work_max=50)):
+        messages.assign(P0, 10)
+        messages.until(lambda: messages.polls > 3)
+        messages.revoke(P0)
+        messages.until(lambda: messages.begun_below == {P0: 60})
+        messages.assign(P0, 10, begun_below=60)
+        messages.arrive(command(1, 10, with_))
+        messages.until(lambda: messages.committed == {P0: 11})
+        assert messages.begun_below == {}
+    assert messages.begun_below == {P0: 60}
+
+
 def test_a_bug_of_ours_ends_the_service_and_is_not_swallowed(messages: MemoryMessages, with_: Formats) -> None:
     class Broken(ServiceExchange):
         def prepare(self, record: Record, *, may_have_begun: bool = False) -> Call | Answer | None:
@@ -566,15 +608,32 @@ def test_a_bug_of_ours_ends_the_service_and_is_not_swallowed(messages: MemoryMes
     started.thread.join(WAIT_S)
     assert started.error is not None
     assert "a bug" in f"{started.error!r} {started.error.__context__!r}"
-    assert messages.committed == {}
+    assert messages.committed.get(P0, 0) == 0
 
 
 def test_a_client_that_can_go_on_no_more_ends_the_service(messages: MemoryMessages, with_: Formats) -> None:
     with running(trivial(), messages, with_) as started:
         messages.until(lambda: messages.polls > 0)
-        messages.failure = "not authorised"
+        messages.failure = MessagesUnavailableError("fenced", fatal=True)
         started.thread.join(WAIT_S)
     assert isinstance(started.error, MessagesUnavailableError)
+
+
+def test_a_client_that_is_refused_for_a_while_goes_on_and_says_why(
+    messages: MemoryMessages, with_: Formats, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(trivial(), messages, with_) as started:
+        messages.assign(P0)
+        messages.until(lambda: started.runtime.assigned == {P0})
+        messages.failure = MessagesUnavailableError("not authorised")
+        before = messages.polls
+        messages.until(lambda: messages.polls > before + 5)
+        assert started.runtime.unavailable == "not authorised"
+        messages.failure = None
+        messages.arrive(command(1, 0, with_))
+        messages.until(lambda: messages.committed == {P0: 1})
+    assert started.error is None
+    assert caplog.text.count("not authorised") == 1
 
 
 def test_a_partition_whose_records_were_deleted_stands_still(messages: MemoryMessages, with_: Formats) -> None:
