@@ -21,7 +21,7 @@ from sagakit.cli.context import Json, one_shot, out, print_json, progress, user_
 from sagakit.client import Sent
 from sagakit.core.address import Address
 from sagakit.core.ids import is_saga_id
-from sagakit.core.state import Early, Marker, Saga
+from sagakit.core.state import Early, Marker, Saga, StepStatus
 from sagakit.core.values import Payload
 from sagakit.proving.story import render
 
@@ -141,10 +141,10 @@ def parked(context: typer.Context, as_json: Json = False) -> None:
     elif not found:
         out.print("no saga waits for a person")
     else:
-        table = Table("saga", "definition", "key", "steps", "reason")
+        table = Table("saga", "definition", "key", "what waits")
         for saga in found:
-            steps = ", ".join(_parked_steps(saga))
-            table.add_row(saga.saga_id, f"{saga.definition} {saga.version}", escape(saga.key), steps, saga.parked or "")
+            waits = "\n".join((*([saga.parked] if saga.parked else ()), *_parked_steps(saga)))
+            table.add_row(saga.saga_id, f"{saga.definition} {saga.version}", escape(saga.key), escape(waits))
         out.print(table)
     if found:
         raise typer.Exit(exits.NO)
@@ -306,7 +306,14 @@ def _tell_sent(sent: Sent, what: str, as_json: bool) -> None:
 
 
 def _parked_steps(saga: Saga) -> list[str]:
-    return [str(address) for address, step in saga.steps.items() if "parked" in step.status.value]
+    """The steps that wait for a person, each with what there is to find out."""
+    told = []
+    for address, step in saga.steps.items():
+        if step.status is StepStatus.UNDO_PARKED:
+            told.append(f"{address} cannot be undone")
+        elif step.status is StepStatus.PARKED:
+            told.append(f"{address} {'may have happened' if step.unknown else 'cannot go on'}")
+    return told
 
 
 def _saga_as_json(saga: Saga) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -244,6 +245,7 @@ class TestSagas:
             listed = shop.run("parked", "--json")
             assert listed.code == exits.NO
             assert set(ids.values()) <= {one["saga_id"] for one in listed.json}
+            assert re.search(rf"{ids[took]}.*ship may have happened", shop.run("parked").out)
 
             def decided(verb: str, key: str, *arguments: str, until_it_is: str) -> None:
                 who = ("--definition", "place-order", "--key", key, "--reason", "asked the carrier", "--actor", "kim")
