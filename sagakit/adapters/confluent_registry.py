@@ -37,7 +37,8 @@ _OURS: Final[Mapping[str, Any]] = {
     "cache.capacity": 10_000,
 }
 
-DENIAL_REMEMBERED_S: Final = 30.0
+_DENIALS_MAX: Final = 10_000
+DENIAL_REMEMBERED_S: Final = 0.4
 """For how long a denied id is not asked for again: a thousand records with one unknown id cost one question."""
 
 
@@ -70,21 +71,19 @@ class ConfluentRegistry:
             raise ValueError(f"the schema registry's properties cannot be used: {error}") from error
 
     def schema(self, schema_id: int) -> str:
-        """See `SchemaRegistry.schema`. An unknown id is asked for again within two seconds: replicas lag."""
+        """See `SchemaRegistry.schema`. A denial is remembered for a moment: many records may name the same wrong id."""
+        now = self._clock()
         denied_at = self._denied.get(schema_id)
-        if denied_at is not None and self._clock() - denied_at < DENIAL_REMEMBERED_S:
+        if denied_at is not None and now - denied_at < DENIAL_REMEMBERED_S:
             raise UnknownSchemaError(f"the registry at {self._url} has no schema {schema_id}")
         try:
-            for attempt in stamina.retry_context(
-                on=UnknownSchemaError, attempts=3, timeout=2.0, wait_initial=0.4, wait_max=0.6, wait_jitter=0.1
-            ):
-                with attempt:
-                    return self._asked(lambda: self._self_contained(self._client.get_schema(schema_id)))
+            return self._asked(lambda: self._self_contained(self._client.get_schema(schema_id)))
         except UnknownSchemaError:
             with self._lock:
+                if len(self._denied) >= _DENIALS_MAX:
+                    self._denied.clear()
                 self._denied[schema_id] = self._clock()
             raise
-        raise AssertionError("stamina returns, or raises the last error")
 
     def schema_id(self, subject: str, schema: str) -> int:
         """See `SchemaRegistry.schema_id`.

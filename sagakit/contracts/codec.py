@@ -77,7 +77,8 @@ class AvroCodec:
             try:
                 known = _compiled(self._registry.schema(schema_id), schema_id)
             except UnknownSchemaError as unknown:
-                raise UnknownSchemaIdError(f"the registry has no schema {schema_id}: {unknown}") from unknown
+                reason = f"the registry has no schema {schema_id}: {unknown}"
+                raise UnknownSchemaIdError(reason, schema_id) from unknown
             except SchemaError as unusable:
                 raise UndecodableError(f"the schema {schema_id} cannot be used: {unusable}") from unusable
             self._by_id[schema_id] = known

@@ -15,7 +15,11 @@ class UndecodableError(Exception):
 
 
 class UnknownSchemaIdError(UndecodableError):
-    """The registry denies the schema id. It may not have caught up yet: whoever can wait asks again for a while."""
+    """The registry denies `schema_id`. It may not have caught up yet: `contracts.denials` says when that is final."""
+
+    def __init__(self, reason: str, schema_id: int) -> None:
+        super().__init__(reason)
+        self.schema_id = schema_id
 
 
 class UnencodableError(Exception):

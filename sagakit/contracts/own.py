@@ -163,7 +163,8 @@ class OwnRecords:
                 text = self._registry.schema(schema_id)
                 record = parse_record(text)
             except UnknownSchemaError as unknown:
-                raise UnknownSchemaIdError(f"the registry has no schema {schema_id}: {unknown}") from unknown
+                reason = f"the registry has no schema {schema_id}: {unknown}"
+                raise UnknownSchemaIdError(reason, schema_id) from unknown
             except SchemaError as unusable:
                 raise UndecodableError(f"the schema {schema_id} cannot be used: {unusable}") from unusable
             namespace, _, name = record.name.rpartition(".")

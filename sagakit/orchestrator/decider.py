@@ -84,7 +84,7 @@ class Decider:
         if partition.topic != self._inbox:
             return self._trigger(cycle, record, now, refused)
         try:
-            saga_id, event = self._reader.read(record)
+            saga_id, event = self._reader.read(record, now.decision_ms)
         except UndecodableError as error:
             return self._dead_letter(cycle, record, error.reason, now, refused)
         if self._is_astray(cycle, partition, memory, saga_id, event):
@@ -263,7 +263,7 @@ class Decider:
         try:
             if refused:
                 raise UndecodableError(refused[-1].reason)
-            trigger = self._reader.trigger(record)
+            trigger = self._reader.trigger(record, now.decision_ms)
         except UndecodableError as undecodable:
             return self._dead_letter(cycle, record, undecodable.reason, now, refused[1:])
         problems = []

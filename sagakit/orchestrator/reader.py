@@ -1,6 +1,7 @@
 """Bytes from the log to what the core understands. Whatever can never be read raises `UndecodableError`."""
 
-from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.denials import Denials
+from sagakit.contracts.errors import UndecodableError, UnknownSchemaIdError
 from sagakit.contracts.messages import DomainEvent, decode_event, decode_inbox, saga_id_of
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.payload import PayloadCodec
@@ -20,28 +21,41 @@ class Reader:
         self._namespace = namespace
         self._own = own
         self._payloads = payloads
+        self._denials = Denials()
 
-    def read(self, record: Record) -> tuple[str, Start | Reply | Signal | Control]:
+    def read(self, record: Record, now_ms: int) -> tuple[str, Start | Reply | Signal | Control]:
         """The saga id and the event of an inbox record. A start's saga id is derived, whatever its key says.
 
         Raises:
             UndecodableError: it can never be read.
-            PartitionBlockedError: the registry has to be asked and does not answer.
+            PartitionBlockedError: the registry has to be asked (again) and does not answer, or not for good yet.
         """
         try:
             event = decode_inbox(record, self._own, self._payloads)
         except RegistryUnavailableError as error:
             raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+        except UnknownSchemaIdError as denied:
+            raise self._judged(denied, now_ms) from denied
         if isinstance(event, Start):
             return ids.saga_id(self._namespace, event.definition, event.key), event
         return _saga_id(record), event
 
-    def trigger(self, record: Record) -> DomainEvent:
+    def trigger(self, record: Record, now_ms: int) -> DomainEvent:
         """The domain event of a record of a trigger topic; errors as `read`."""
         try:
             return decode_event(record, self._payloads)
         except RegistryUnavailableError as error:
             raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+        except UnknownSchemaIdError as denied:
+            raise self._judged(denied, now_ms) from denied
+
+    def _judged(self, denied: UnknownSchemaIdError, now_ms: int) -> Exception:
+        """What a denial comes to: for the first second the partition waits, and others go on meanwhile."""
+        if self._denials.is_final(denied.schema_id, now_ms):
+            return UndecodableError(denied.reason)
+        return PartitionBlockedError(
+            f"asking again, since it may only not know it yet: {denied.reason}", transient=True
+        )
 
     def state(self, value: bytes) -> State:
         """A state of the state topic.

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from sagakit.contracts import envelope as env
 from sagakit.contracts.codec import AvroCodec, CompiledSchema
+from sagakit.contracts.denials import Denials
 from sagakit.contracts.envelope import CommandHeaders, Envelope
 from sagakit.contracts.errors import UndecodableError, UnencodableError, UnknownSchemaIdError
 from sagakit.contracts.messages import (
@@ -52,7 +53,6 @@ from sagakit.ports.messages import DeliveryFailure, Undelivered
 from sagakit.ports.registry import RegistryUnavailableError, SchemaRegistry, UnknownSchemaError
 
 _OWN_RECORDS: Final = ("Rejected", "Failed", "Expired")
-_DENIED_FOR_S: Final = 1.0
 _TEXT_MAX: Final = 4_000
 _DEAD_LETTER_BYTES: Final = 100_000
 
@@ -86,7 +86,7 @@ class ServiceExchange:
             for (topic, record), handler in service.events.items()
         }
         self._schemas: dict[str, CompiledSchema] = {}
-        self._denied: dict[bytes, float] = {}
+        self._denials = Denials()
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ class ServiceExchange:
         try:
             message = handler.model.model_validate(self._open_command(record, command))
         except UndecodableError as error:
-            self._ask_again_if_denied(record, error)
+            self._ask_again_if_denied(error)
             return self._failed(command, "UndecodableCommand", error.reason)
         except ValidationError as error:
             return self._failed(command, "InvalidCommand", _without_values(error))
@@ -246,7 +246,7 @@ class ServiceExchange:
                 source=_source_of(record),
             )
         except UndecodableError as error:
-            self._ask_again_if_denied(record, error)
+            self._ask_again_if_denied(error)
             return self._dead_letter(record, error.reason)
         except ValidationError as error:
             return self._dead_letter(record, _without_values(error))
@@ -312,17 +312,15 @@ class ServiceExchange:
             schema = self._schemas[name] = self._formats.avro.compile_schema(versions[-1])
         return schema
 
-    def _ask_again_if_denied(self, record: Record, error: UndecodableError) -> None:
+    def _ask_again_if_denied(self, error: UndecodableError) -> None:
         """A schema id that the registry denies may be on its way to it: it is asked again before that is final.
 
         Raises:
             RegistryUnavailableError: it is not final yet.
         """
-        if not isinstance(error, UnknownSchemaIdError):
-            return
-        schema_id = (record.value or b"")[1:5]
-        first = self._denied.setdefault(schema_id, self._clock())
-        if self._clock() < first + _DENIED_FOR_S:
+        if isinstance(error, UnknownSchemaIdError) and not self._denials.is_final(
+            error.schema_id, int(self._clock() * 1000)
+        ):
             raise RegistryUnavailableError(error.reason) from error
 
     def _envelope(self, command: CommandHeaders, outcome: str) -> Envelope:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
@@ -27,6 +27,7 @@ from tests.simulation import shop
 PARTITIONS: Final = 2
 MAX_RECORD_BYTES: Final = 16_000
 _BATCH: Final = 200
+_CYCLES_MAX: Final = 5_000
 _KEPT: Final = 400
 """Histories that are kept whole and replayed at the end."""
 
@@ -52,13 +53,36 @@ class _Definitions:
 
 
 class _Log:
-    """Gives what is queued and takes what is committed; nothing ever fails here."""
+    """Delivers what was put, from the committed offsets on wherever it is asked to; nothing ever fails here."""
 
-    def __init__(self, inbox: str) -> None:
-        self.queue: deque[Record] = deque()
+    def __init__(self) -> None:
         self.work: list[Work] = []
-        self._inbox = inbox
+        self._records: dict[TopicPartition, list[Record]] = {}
+        self._forgotten: Counter[TopicPartition] = Counter()
+        self._committed: Counter[TopicPartition] = Counter()
+        self._running: dict[TopicPartition, int] = {}
         self._changes: list[Change] = []
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all that was put is committed."""
+        return all(self._committed[place] == self._end(place) for place in self._records)
+
+    def put(self, record: Record) -> Record:
+        """Append a record to its partition; the record with its offset."""
+        place = TopicPartition(record.topic, record.partition)
+        placed = record._replace(offset=self._end(place))
+        self._records.setdefault(place, []).append(placed)
+        return placed
+
+    def _end(self, place: TopicPartition) -> int:
+        return self._forgotten[place] + len(self._records.get(place, ()))
+
+    def forget(self) -> None:
+        """Let go of what is committed."""
+        for place, records in self._records.items():
+            del records[: self._committed[place] - self._forgotten[place]]
+            self._forgotten[place] = self._committed[place]
 
     def subscribe(self, topics: Collection[str]) -> None:
         self._changes += [
@@ -69,17 +93,23 @@ class _Log:
 
     def poll(self, timeout_s: float) -> Batch:
         changes, self._changes = self._changes, []
-        records = [] if changes else [self.queue.popleft() for _ in range(min(_BATCH, len(self.queue)))]
-        return Batch(changes=changes, records=records)
+        found: list[Record] = []
+        for place, position in self._running.items():
+            begin = position - self._forgotten[place]
+            found += self._records.get(place, [])[begin : begin + _BATCH]
+            self._running[place] = min(position + _BATCH, self._end(place))
+        return Batch(changes=changes, records=found)
 
     def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
-        self._changes.append(Restored(partition=partition, next_offset=0))
+        next_offset = self._running[partition] = self._committed[partition]
+        self._changes.append(Restored(partition=partition, next_offset=next_offset))
 
     def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
-        return frozenset(partitions) if not self.queue else frozenset()
+        return frozenset(one for one in partitions if self._running.get(one) == self._end(one))
 
     def commit(self, work: Work) -> Committed:
         self.work.append(work)
+        self._committed.update({one: offset - self._committed[one] for one, offset in work.offsets.items()})
         return Committed()
 
     def close(self, deadline_s: float) -> None:
@@ -96,8 +126,7 @@ class Fuzz:
         self._own = shop.own_records()
         self._payloads = PlainPayloadCodec(shop.codec())
         self._now_ms = 1_760_000_000_000
-        self._log = _Log(self._topics.inbox)
-        self._offsets: Counter[TopicPartition] = Counter()
+        self._log = _Log()
         self._numbers = 0
         self._histories: dict[str, list[Transition]] = {}
         self._commands: list[Record] = []
@@ -123,16 +152,19 @@ class Fuzz:
         return self.found
 
     def _feed(self, batch: list[Record]) -> None:
-        self._log.queue.extend(batch)
         self._sent_on.clear()
-        while self._log.queue:
+        answered: set[tuple[str, int, int]] = set()
+        cycles = 0
+        while not self._log.is_read:
             self._now_ms += self._random.choice((1, 20, 500, 3_000))
             self._orchestrator.cycle()
-        health = self._orchestrator.health()
-        if not health.ready and self.found.records:
-            self.found.problems.append(f"stands still: {health.blocked}")
+            answered |= self._answers()
+            cycles += 1
+            if cycles > _CYCLES_MAX:
+                self.found.problems.append(f"stands still: {self._orchestrator.health()}")
+                break
+        self._log.forget()
         self.found.records += len(batch)
-        answered = self._answers()
         for record in batch:
             sent_on = record.value in self._sent_on
             if not sent_on and (record.topic, record.partition, record.offset) not in answered:
@@ -141,7 +173,6 @@ class Fuzz:
     def _answers(self) -> set[tuple[str, int, int]]:
         """Where what was committed comes from: of each record, something has to."""
         answered: set[tuple[str, int, int]] = set()
-        self._sent_on.clear()
         work, self._log.work = self._log.work, []
         for record in (one for each in work for one in each.records):
             headers = dict(record.headers)
@@ -194,14 +225,11 @@ class Fuzz:
 
     def _placed(self, record: Record) -> Record:
         partition = record.partition if self._random.random() < 0.95 else self._random.randrange(PARTITIONS)
-        place = TopicPartition(record.topic, partition)
-        offset = self._offsets[place]
-        self._offsets[place] += 1
         behind_ms = self._random.choice((0, 0, 0, 0, 1_000, 60_000, -60_000, self._now_ms + 1))
-        return record._replace(partition=partition, offset=offset, timestamp_ms=self._now_ms - behind_ms)
+        return self._log.put(record._replace(partition=partition, timestamp_ms=self._now_ms - behind_ms))
 
     def _enqueue(self, outgoing: Outgoing) -> None:
-        self._log.queue.append(self._placed(self._received(outgoing)))
+        self._placed(self._received(outgoing))
 
     def _received(self, outgoing: Outgoing) -> Record:
         partition = partition_of(outgoing.key, PARTITIONS) if outgoing.partition is None else outgoing.partition

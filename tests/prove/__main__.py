@@ -17,7 +17,7 @@ from typing import Any, Final
 from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.errors import ServerError
-from tests.prove import bad_input, fuzz, kills, outage, restarts, simulation, starts, triggers, zombies
+from tests.prove import bad_input, fuzz, fuzz_kafka, kills, outage, restarts, simulation, starts, triggers, zombies
 from tests.prove.house import House, ProofFailedError, open_house
 
 Part = Callable[[Path, argparse.Namespace], dict[str, Any]]
@@ -38,6 +38,9 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
     ),
     "outage": lambda house, folder, o: outage.prove(
         house, folder, prefix="outage.", sagas=o.sagas or 2_000, seed=o.seed
+    ),
+    "fuzz-kafka": lambda house, folder, o: fuzz_kafka.prove(
+        house, folder, prefix="fuzz.", records=o.count or 100_000, seed=o.seed
     ),
     "input": lambda house, folder, o: bad_input.prove(
         house, folder, prefix="input.", rounds=o.count or 10, seed=o.seed

@@ -35,7 +35,7 @@ class Desk:
         while len(found := [one for one in self.commands if wanted(one)]) < count:
             if time.monotonic() > deadline:
                 raise ProofFailedError(f"{len(found)} of {count} commands came to the desk within {_WAIT_S:.0f} s")
-            self._take()
+            self.take()
             self._shop.look()
         return found
 
@@ -56,12 +56,13 @@ class Desk:
         while not until():
             if time.monotonic() > deadline:
                 raise ProofFailedError(f"not {what} after {_WAIT_S:.0f} s")
-            self._take()
+            self.take()
             self._shop.write(*(self.answer(one) for one in self.commands[done:]))
             done = len(self.commands)
             self._shop.look()
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Take in the commands that have come."""
         messages = self._consumer.consume(1_000, _TICK_S)
         records = to_records([one for one in messages if one.error() is None], [])
         self.commands += [decode_command(one, self._shop.payloads).headers for one in records]

@@ -14,7 +14,7 @@ from sagakit.core.definition import Definition
 from sagakit.core.values import CONFLUENT, Data, Payload
 from sagakit.language.canonical import Bundle, bundle, compile_bundle
 from sagakit.language.parse import parse
-from sagakit.ports.registry import RegistryUnavailableError
+from sagakit.ports.registry import RegistryUnavailableError, UnknownSchemaError
 
 ORDERS: Final = "orders.events"
 ENDED: Final = "ended.events"
@@ -190,12 +190,13 @@ def payload(record: str, data: Data) -> Payload:
 class FlakyRegistry:
     """The registry as one world sees it: `available` False, and it does not answer.
 
-    `extra` holds schemas that only this world knows, with their ids.
+    `extra` holds schemas that only this world knows, with their ids; `denied` the ids that it does not know yet.
     """
 
     def __init__(self) -> None:
         self.available = True
         self.extra: dict[str, int] = {}
+        self.denied: set[int] = set()
 
     def _inner(self) -> MemoryRegistry:
         if not self.available:
@@ -204,6 +205,8 @@ class FlakyRegistry:
 
     def schema(self, schema_id: int) -> str:
         """See `SchemaRegistry.schema`."""
+        if schema_id in self.denied:
+            raise UnknownSchemaError(f"the simulated registry does not know {schema_id} yet")
         return self._inner().schema(schema_id)
 
     def schema_id(self, subject: str, schema: str) -> int:

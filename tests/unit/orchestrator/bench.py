@@ -87,6 +87,12 @@ class Bench:
         for _ in range(count):
             self.orchestrator.cycle()
 
+    def later(self, seconds: int, each_ms: int = 200) -> None:
+        """Let so much time pass, with cycles in between."""
+        for _ in range(seconds * 1000 // each_ms):
+            self.cluster.pass_time(each_ms)
+            self.cycles(1)
+
     def committed(self, topic: str | None = None, partition: int = 0) -> int | None:
         """The group's committed offset, by default of the inbox."""
         place = TopicPartition(topic or self.topics.inbox, partition)

@@ -20,13 +20,6 @@ from tests.unit.orchestrator.bench import Bench
 INBOX = "sim.saga.inbox[0]"
 
 
-def later(bench: Bench, seconds: int, each_ms: int = 200) -> None:
-    """Let so much time pass, with cycles in between."""
-    for _ in range(seconds * 1000 // each_ms):
-        bench.cluster.pass_time(each_ms)
-        bench.cycles(1)
-
-
 # The registry, the brokers, the definitions --------------------------------------------------------------------------
 
 
@@ -34,12 +27,12 @@ def test_a_registry_that_is_away_is_waited_for_and_nothing_is_dead_lettered(benc
     bench.cycles()
     bench.registry.available = False
     saga_id = bench.start()
-    later(bench, 3)
+    bench.later(3)
     assert "registry" in bench.blocked[INBOX]
     assert not bench.orchestrator.health().ready
     assert bench.committed() is None
     bench.registry.available = True
-    later(bench, 5)
+    bench.later(5)
     assert bench.blocked == {}
     assert bench.orchestrator.health().ready
     assert bench.kinds(saga_id)[:1] == ["SagaStarted"]
@@ -56,12 +49,12 @@ def test_no_later_record_overtakes_the_one_that_waits(bench: Bench) -> None:
     bench.put(Outgoing(bench.topics.inbox, 0, b"k", b"no frame", ()))
     bench.reply(command)
     bench.signal(first)
-    later(bench, 2)
+    bench.later(2)
     assert bench.kinds(first) == ["SagaStarted", "StepScheduled"]
     assert bench.committed() == 2
     assert len(bench.dead_letters()) == 1
     bench.registry.available = True
-    later(bench, 4)
+    bench.later(4)
     kinds = bench.kinds(first)
     assert kinds.index("StepSucceeded") < kinds.index("SignalKept")
 
@@ -70,7 +63,7 @@ def test_brokers_that_are_away_are_waited_for(bench: Bench) -> None:
     saga_id = bench.start()
     bench.cycles(3)
     bench.cluster.available = False
-    later(bench, 5)
+    bench.later(5)
     bench.cluster.available = True
     bench.run_to_end()
     assert bench.kinds(saga_id)[-1] == "SagaCompleted"
@@ -110,7 +103,7 @@ def test_while_kafka_refuses_the_process_goes_on_trying_and_says_why(
     assert bench.log.poll == poll
     bench.run_to_end()
     assert bench.kinds(saga_id)[-1] == "SagaCompleted"
-    later(bench, 11)
+    bench.later(11)
     assert bench.orchestrator.health().ready
 
 
@@ -132,10 +125,10 @@ def test_a_saga_whose_version_is_not_published_waits_for_it(bench: Bench) -> Non
     bench.publish("visit", 1)
     bench.open()
     bench.reply(command)
-    later(bench, 2)
+    bench.later(2)
     assert "version 1 of 'order'" in bench.blocked[INBOX]
     bench.publish("order", 1)
-    later(bench, 8)
+    bench.later(8)
     assert bench.blocked == {}
     assert "StepSucceeded" in bench.kinds(saga_id) or "StepTimedOut" in bench.kinds(saga_id)
 
@@ -152,7 +145,7 @@ def test_pauses_grow_while_it_stands_still_and_begin_anew_after(bench: Bench) ->
         restore(partition, first_offset, state=state)
 
     bench.log.restore = counted  # type: ignore[method-assign]
-    later(bench, 100)
+    bench.later(100)
     pauses = [after - before for before, after in pairwise(tried)]
     assert pauses == sorted(pauses)
     assert 25_000 < pauses[-1] < 32_000
@@ -166,7 +159,7 @@ def test_a_clock_that_is_set_back_keeps_nothing_standing(bench: Bench) -> None:
     bench.registry.available = True
     bench.skew_ms = -3_600_000
     bench.publish("audit", 1)
-    later(bench, 2)
+    bench.later(2)
     assert bench.kinds(saga_id)[:1] == ["SagaStarted"]
     assert bench.orchestrator._catalog.latest("audit") is not None
 
@@ -208,12 +201,12 @@ def test_a_lost_offset_stops_its_partition_loudly_and_its_state_is_restored_whol
     inbox = TopicPartition(bench.topics.inbox, 0)
     bench.cluster.logs[inbox].purge(2)
     bench.open()
-    later(bench, 10)
+    bench.later(10)
     assert "records were lost" in bench.blocked[INBOX]
     assert "restart" in bench.blocked[INBOX]
     assert bench.committed() == 1
     bench.cluster.group(bench.topics.orchestrator_group).committed[inbox] = 2
-    later(bench, 35)
+    bench.later(35)
     assert bench.blocked == {}
     assert "StepSucceeded" in bench.kinds(saga_id) or "StepTimedOut" in bench.kinds(saga_id)
     assert not any(one.header.run is None for one in bench.history(saga_id)), "the saga was known"
@@ -281,7 +274,7 @@ def test_timers_wait_while_a_record_is_unread(bench: Bench, monkeypatch: pytest.
     bench.reply(command)
     with monkeypatch.context() as patch:
         patch.setattr(bench.log, "_delivered", list)
-        later(bench, 5)
+        bench.later(5)
     assert "StepTimedOut" not in bench.kinds(saga_id)
     bench.cycles()
     assert "StepSucceeded" in bench.kinds(saga_id)
@@ -290,7 +283,7 @@ def test_timers_wait_while_a_record_is_unread(bench: Bench, monkeypatch: pytest.
 def test_a_timer_fires_by_the_wall_clock_once_all_is_read(bench: Bench) -> None:
     saga_id = bench.start("o-1", "visit")
     bench.cycles()
-    later(bench, 3)
+    bench.later(3)
     assert bench.kinds(saga_id)[2:4] == ["StepTimedOut", "StepRetryScheduled"]
 
 
@@ -298,7 +291,7 @@ def test_an_ended_saga_is_forgotten_after_the_dedupe_window(bench: Bench) -> Non
     saga_id = bench.start("o-1", "visit")
     bench.run_to_end()
     assert bench.state(saga_id) is not None
-    later(bench, 22)
+    bench.later(22)
     assert bench.state(saga_id) is None
 
 
@@ -334,7 +327,7 @@ def test_a_signal_for_which_no_saga_comes_expires(bench: Bench) -> None:
     saga_id = bench.saga()
     bench.signal(saga_id, keep_ms=500)
     bench.cycles()
-    later(bench, 2)
+    bench.later(2)
     assert bench.kinds(saga_id) == ["SignalKept", "SignalExpired"]
     assert bench.state(f"{saga_id}/early") is None
 
