@@ -170,7 +170,8 @@ def _lint(files: list[Path], schemas: Mapping[str, str]) -> list[Linted]:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise exits.CommandError(f"the definition {file} cannot be read: {error}", exits.WRONG) from error
+            reason = getattr(error, "strerror", None) or error
+            raise exits.CommandError(f"the definition {file} cannot be read: {reason}", exits.WRONG) from error
         linted.append(lint_text(text, schemas, str(file)))
     return linted
 

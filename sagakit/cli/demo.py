@@ -8,38 +8,49 @@ import typer
 from sagakit.cli import exits
 from sagakit.cli.context import options_of
 
+Sagas = Annotated[
+    int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
+]
+Seed = Annotated[int | None, typer.Option(help="Another seed makes up other orders, and kills elsewhere.")]
+Orders = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Orders from this file, one JSON object a line, in place of the project's."),
+]
+Rate = Annotated[
+    float | None, typer.Option(min=0.1, help="Orders placed in a second (default: 60, fewer with --kill).")
+]
+Keep = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Keep the services' ledgers and all logs in this new folder.")
+]
+Kafka = Annotated[
+    bool, typer.Option("--kafka", help="On a real Kafka and registry, everyone in a process of their own.")
+]
+Kill = Annotated[int, typer.Option(min=0, help="With --kafka: kill so many processes at the worst places under way.")]
+Brokers = Annotated[int, typer.Option(min=1, max=5, help="With --kafka: how many brokers to start.")]
+Bootstrap = Annotated[
+    str | None, typer.Option(help="A Kafka that runs already, host:port,host:port, instead of one started here.")
+]
+RegistryUrl = Annotated[str | None, typer.Option(help="The registry beside --bootstrap (Confluent API).")]
+Audit = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Play nothing: audit again what --keep has kept there.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+
 
 def demo(
     context: typer.Context,
-    sagas: Annotated[
-        int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed makes up other orders, and kills elsewhere.")] = None,
-    orders: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="Orders from this file, one JSON object a line, in place of the project's."),
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Orders placed in a second (default: 60, fewer with --kill).")
-    ] = None,
-    keep: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Keep the services' ledgers and all logs in this new folder.")
-    ] = None,
-    kafka: Annotated[
-        bool, typer.Option("--kafka", help="On a real Kafka and registry, everyone in a process of their own.")
-    ] = False,
-    kill: Annotated[
-        int, typer.Option(min=0, help="With --kafka: kill so many processes at the worst places under way.")
-    ] = 0,
-    brokers: Annotated[int, typer.Option(min=1, max=5, help="With --kafka: how many brokers to start.")] = 1,
-    bootstrap: Annotated[
-        str | None, typer.Option(help="A Kafka that runs already, host:port,host:port, instead of one started here.")
-    ] = None,
-    registry_url: Annotated[str | None, typer.Option(help="The registry beside --bootstrap (Confluent API).")] = None,
-    audit: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Play nothing: audit again what --keep has kept there.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")] = False,
+    sagas: Sagas = None,
+    seed: Seed = None,
+    orders: Orders = None,
+    rate: Rate = None,
+    keep: Keep = None,
+    kafka: Kafka = False,
+    kill: Kill = 0,
+    brokers: Brokers = 1,
+    bootstrap: Bootstrap = None,
+    registry_url: RegistryUrl = None,
+    audit: Audit = None,
+    as_json: AsJson = False,
 ) -> int:
     """Run hundreds of orders through a shop of five services, and audit its books.
 

@@ -128,7 +128,12 @@ def _tell(settings: Settings, home: Path, as_json: bool) -> None:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise exits.CommandError(
+            f"{home} cannot be made: {error.strerror}; name another --directory", exits.WRONG
+        ) from error
     lock = FileLock(home / "lock")
     try:
         with lock.acquire(blocking=False):

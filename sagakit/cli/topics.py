@@ -1,7 +1,8 @@
 """`sagakit topics`: make what a namespace needs, or say how what is there differs."""
 
+import re
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -11,6 +12,8 @@ from sagakit.app.provisioning import Applied, ServiceTopics, apply, check, wante
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
 from sagakit.cli.context import Json, one_shot, out, print_json, waiting
+
+_SERVICE_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
 app = typer.Typer(
     help="Make the topics of a namespace and of services, or check them.", no_args_is_help=True, add_completion=False
@@ -103,8 +106,14 @@ def named_services(names: list[str] | None, apps: list[str] | None) -> list[Serv
     """Services by their names, and those that `module:app` names, with the events that they handle.
 
     Raises:
+        CommandError: a name is none that a definition could call a service by.
         SettingsError: a module or a service cannot be found.
     """
+    for name in names or ():
+        if _SERVICE_NAME.fullmatch(name) is None:
+            raise exits.CommandError(
+                f"{name!r} is no service name: lower-case letters, digits, - and _, a letter first", exits.WRONG
+            )
     named = [ServiceTopics(name=name) for name in names or ()]
     if not apps:
         return named

@@ -118,6 +118,12 @@ def nested(name: str) -> list[object]:
             "acks cannot be set",
         ),
         (["service", "nowhere"], "module:attribute"),
+        (["topics", "check", "--print", "--service", "No Good"], "'No Good' is no service name"),
+        (["dev", "--directory", "/proc/nowhere"], "/proc/nowhere cannot be made"),
+        (
+            ["definitions", "lint", "nowhere.yaml", "--schemas", str(Path(__file__).parents[3] / "schemas")],
+            "nowhere.yaml cannot be read: No such file",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
