@@ -38,7 +38,7 @@ _OURS: Final[Mapping[str, Any]] = {
 }
 
 _DENIALS_MAX: Final = 10_000
-DENIAL_REMEMBERED_S: Final = 0.4
+DENIAL_REMEMBERED_S: Final = 0.2
 """For how long a denied id is not asked for again: a thousand records with one unknown id cost one question."""
 
 

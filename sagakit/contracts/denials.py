@@ -2,8 +2,8 @@
 
 from typing import Final
 
-FINAL_AFTER_MS: Final = 1_000
-"""How long an id has to be denied before its records can never be read; it is asked again within two seconds."""
+FINAL_AFTER_MS: Final = 400
+"""For how long an id has to be denied: a partition that waits for it is read again half a second later."""
 
 _REMEMBERED_MS: Final = 60_000
 _MANY: Final = 1_000

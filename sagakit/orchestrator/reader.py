@@ -50,7 +50,7 @@ class Reader:
             raise self._judged(denied, now_ms) from denied
 
     def _judged(self, denied: UnknownSchemaIdError, now_ms: int) -> Exception:
-        """What a denial comes to: for the first second the partition waits, and others go on meanwhile."""
+        """What a denial comes to: for a moment the partition waits, and others go on meanwhile."""
         if self._denials.is_final(denied.schema_id, now_ms):
             return UndecodableError(denied.reason)
         return PartitionBlockedError(
