@@ -58,7 +58,8 @@ def demo(
     flaky. At the end the services' own ledgers are compared with what the sagas say, saga by saga.
 
     Exit code 0: every book balances. 1: one does not, or fewer processes were killed than asked for. 2: an option, a
-    file or a folder will not do. 4: the demo could not be played. 130: Ctrl-C.
+    file or a folder will not do. 3: the Kafka or registry that was named does not answer. 4: the demo could not be
+    played. 130: Ctrl-C.
     """
     # The shop lies beside the package, in the project's folder: an installed package comes without it.
     try:

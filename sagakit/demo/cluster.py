@@ -28,6 +28,7 @@ from sagakit.demo.processes import Kills, Troupe
 from sagakit.demo.stage import ORDERS, DemoError, Stage, definition_bundle, readers, shop_schemas, shop_services
 from sagakit.language.canonical import Bundle
 from sagakit.orchestrator.clock import wall_clock_ms
+from sagakit.ports.log import LogUnavailableError
 from sagakit.testing import jars
 from sagakit.testing.kafka import KafkaCluster
 from sagakit.testing.registry import RealRegistry
@@ -66,6 +67,7 @@ def cluster_stage(cluster: Cluster, folder: Path, ledgers: Path, kills: int, see
 
     Raises:
         DemoError: somebody fails before the stage is ready.
+        LogUnavailableError, RegistryUnavailableError: a cluster that exists does not answer.
         ServerError: Kafka or the registry cannot be had, or does not come up.
     """
     logs = folder / "logs"
@@ -136,7 +138,7 @@ def _guest(cluster: Cluster) -> Iterator[Settings]:
     try:
         brokers = len(admin.list_topics(timeout=_REQUEST_TIMEOUT_S).brokers)
     except KafkaException as error:
-        raise DemoError(f"Kafka at {asked.bootstrap} does not answer: {error.args[0].str()}") from error
+        raise LogUnavailableError(f"Kafka at {asked.bootstrap} does not answer: {error.args[0].str()}") from error
     settings = asked.model_copy(
         update={
             "namespace": "default",

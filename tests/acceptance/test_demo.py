@@ -233,6 +233,7 @@ def test_the_stage_leaves_no_thread(tmp_path: Path) -> None:
     [
         (["--kill", "3"], 2, "go with --kafka"),
         (["--kafka", "--bootstrap", "127.0.0.1:1"], 2, "--registry-url"),
+        (["--kafka", "--bootstrap", "127.0.0.1:1", "--registry-url", "http://127.0.0.1:1"], 3, "does not answer"),
         (["--audit", "."], 2, "account.json"),
         (["--keep", "."], 2, "is not empty"),
         (["--keep", "/proc/nowhere"], 2, "cannot be made"),
