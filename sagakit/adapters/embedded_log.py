@@ -32,6 +32,7 @@ from sagakit.ports.log import (
     Restored,
     Revoked,
     StateRead,
+    StateRecord,
     TopicPartition,
     Unknown,
     Work,
@@ -170,7 +171,8 @@ class EmbeddedLog:
         if state and state_topic is not None:
             kept = self._store.states[TopicPartition(state_topic, partition.partition)]
             if kept:
-                self._changes.append(StateRead(partition=partition, records=list(kept.values())))
+                states = [StateRecord(one.key, one.value, one.headers) for one in kept.values()]
+                self._changes.append(StateRead(partition=partition, records=states))
         self._consumer.incremental_assign([client_partition(partition, next_offset)])
         self._running.add(partition)
         self._store.offsets[partition] = next_offset

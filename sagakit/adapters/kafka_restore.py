@@ -12,20 +12,20 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_consumer
 from sagakit.adapters.kafka_consumer import offset_reader_properties
 from sagakit.adapters.kafka_fencing import Fencer
 from sagakit.adapters.kafka_offsets import Offsets
-from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, client_partition, error_of, to_records
+from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, client_partition, error_of
 from sagakit.failpoints import failpoint
-from sagakit.ports.log import Change, LogUnavailableError, OffsetLost, Record, Restored, StateRead, TopicPartition
+from sagakit.ports.log import Change, LogUnavailableError, OffsetLost, Restored, StateRead, StateRecord, TopicPartition
 
 _logger = logging.getLogger(__name__)
 
@@ -249,6 +249,8 @@ class Restorer:
                 },
             )
         )
+        for topic in set(self._state_topics.values()):
+            self._learn(consumer, topic)
         reading: dict[TopicPartition, _Restore] = {}
         while not self._closed.is_set():
             self._accept(consumer, reading)
@@ -293,28 +295,30 @@ class Restorer:
         consumer.incremental_unassign([client_partition(state)])
 
     def _hand_over_chunks(self, reading: Mapping[TopicPartition, _Restore], messages: Sequence[Message]) -> None:
-        errors: list[Message] = []
-        records = to_records(messages, errors)
-        for message in errors:
-            error = message.error()
-            _logger.warning("reading the state: %s", error)
-            if error is not None and error.code() in AUTHORIZATION and self._failed.empty():
-                self._failed.put(LogUnavailableError(f"{error.str()}. {GRANT}"))
-        if len(reading) == 1:
-            chunks: dict[tuple[str, int], list[Record]] = {next(iter(reading)): records}
-        else:
-            chunks = {}
-            for record in records:
-                chunks.setdefault((record.topic, record.partition), []).append(record)
+        chunks: defaultdict[tuple[str | None, int | None], list[StateRecord]] = defaultdict(list)
+        new = tuple.__new__  # see `to_records`; this runs for every saga in flight
+        only = next(iter(reading)) if len(reading) == 1 else None
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._report(error)
+                continue
+            chunks[only or (message.topic(), message.partition())].append(
+                new(StateRecord, (message.key(), message.value(), message.headers() or ()))
+            )
         for (topic, partition), chunk in chunks.items():
-            restore = reading.get(TopicPartition(topic, partition))
-            if restore is None or not chunk:
+            restore = None if topic is None or partition is None else reading.get(TopicPartition(topic, partition))
+            if restore is None:
                 continue
             if restore.committed is None:  # state without an offset: what was committed once is gone
                 self._hand_over(restore, _offset_lost(restore))
                 restore.cancelled = True
             else:
                 self._hand_over(restore, StateRead(partition=restore.partition, records=chunk))
+
+    def _report(self, error: KafkaError) -> None:
+        _logger.warning("reading the state: %s", error.str())
+        if error.code() in AUTHORIZATION and self._failed.empty():
+            self._failed.put(LogUnavailableError(f"{error.str()}. {GRANT}"))
 
     def _finish(self, consumer: Consumer, reading: dict[TopicPartition, _Restore]) -> None:
         """Hand over the end of those that have reached their mark, and look after those that stand still."""

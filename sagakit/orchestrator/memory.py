@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from sagakit.contracts import envelope
-from sagakit.ports.log import Headers, Record
+from sagakit.ports.log import Headers, StateRecord
 
 
 class Entry(NamedTuple):
@@ -35,17 +35,18 @@ class PartitionMemory:
         """Whether the partition may decide: its state is `complete`, and records follow from the next offset on."""
         return self.next_offset is not None
 
-    def read(self, records: Iterable[Record]) -> None:
+    def read(self, records: Iterable[StateRecord]) -> None:
         """Take in a part of the state topic, in log order: the last record of a key counts."""
-        entries = self.entries
-        for record in records:
-            key, value = record.key, record.value
+        entries, name = self.entries, envelope.DUE
+        new = tuple.__new__  # this line runs for every saga in flight, and nothing is decided until it has
+        for key, value, headers in records:
             if key is None:
                 continue
             if value is None:
                 entries.pop(key, None)
             else:
-                entries[key] = Entry(value, due_of(record.headers))
+                due_ms = int(headers[0][1]) if headers and headers[0][0] == name else due_of(headers)
+                entries[key] = new(Entry, (value, due_ms))
 
     def finish_restore(self, next_offset: int) -> None:
         """The state is complete; records follow from `next_offset` on."""

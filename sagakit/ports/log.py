@@ -31,6 +31,14 @@ class Record(NamedTuple):
     headers: Headers
 
 
+class StateRecord(NamedTuple):
+    """What a restore needs of a record, no more: there is one for each saga in flight. Value None removes the key."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
 class Outgoing(NamedTuple):
     """A record to write. `partition` None leaves the choice to murmur2 of the key; value None is a tombstone."""
 
@@ -60,7 +68,7 @@ class StateRead:
     """Part of a restore: records of the state partition that belongs to an inbox partition, in log order."""
 
     partition: TopicPartition
-    records: Sequence[Record]
+    records: Sequence[StateRecord]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

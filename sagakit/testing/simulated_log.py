@@ -22,6 +22,7 @@ from sagakit.ports.log import (
     Restored,
     Revoked,
     StateRead,
+    StateRecord,
     TopicPartition,
     Unknown,
     Work,
@@ -364,7 +365,12 @@ class SimulatedLog:
             if records and restore.committed is None:  # state without an offset: what was committed once is gone
                 return self._finish(restore, _offset_lost(restore), changes)
             if records:
-                changes.append(StateRead(partition=restore.partition, records=records))
+                changes.append(
+                    StateRead(
+                        partition=restore.partition,
+                        records=[StateRecord(one.key, one.value, one.headers) for one in records],
+                    )
+                )
             if restore.position < restore.mark and self._random.random() < 0.3:
                 return None  # the rest comes with a later poll
         self._next[restore.partition] = self._position[restore.partition] = restore.next_offset

@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition as Position
 
 from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.kafka_log import KafkaLog
+from sagakit.app.orchestrator import calm_garbage_collector
 from sagakit.contracts import envelope
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.snapshots import encode_state
@@ -78,6 +79,7 @@ def restore(bootstrap: str, snapshots: int) -> dict[str, float]:
 
 def _restore(bootstrap: str, prefix: str, snapshots: int) -> float:
     topics = engine.World(bootstrap, prefix).topics
+    calm_garbage_collector()  # as every orchestrator process does
     log = KafkaLog(
         ClientProperties({"bootstrap.servers": bootstrap}),
         group=topics.orchestrator_group,

@@ -29,6 +29,7 @@ from sagakit.ports.log import (
     Restored,
     Revoked,
     StateRead,
+    StateRecord,
     TopicPartition,
     TransactionalLog,
     Work,
@@ -173,7 +174,7 @@ class Driver:
     restores: bool = True
     owned: set[TopicPartition] = field(default_factory=set)
     restored: dict[TopicPartition, int] = field(default_factory=dict)
-    state: dict[TopicPartition, list[Record]] = field(default_factory=dict)
+    state: dict[TopicPartition, list[StateRecord]] = field(default_factory=dict)
     lost: list[OffsetLost] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -247,6 +248,6 @@ def work_of(world: World, records: Collection[Record]) -> Work:
     return Work(records=outgoing, offsets=offsets_after(records))
 
 
-def values(records: Collection[Record]) -> list[bytes | None]:
+def values(records: Collection[Record | StateRecord]) -> list[bytes | None]:
     """The values, in order."""
     return [one.value for one in records]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from sagakit.contracts import envelope
 from sagakit.orchestrator.memory import Entry, PartitionMemory
-from sagakit.ports.log import Record
+from sagakit.ports.log import StateRecord
 
 
 def entry(due_ms: int | None, value: bytes = b"v") -> Entry:
     return Entry(value, due_ms)
 
 
-def record(key: bytes | None, value: bytes | None, due_ms: int | None = None) -> Record:
+def record(key: bytes | None, value: bytes | None, due_ms: int | None = None) -> StateRecord:
     headers = () if due_ms is None else ((envelope.DUE, b"%d" % due_ms),)
-    return Record("state", 0, 0, 0, key, value, headers)
+    return StateRecord(key, value, headers)
 
 
 def restored(**entries: int | None) -> PartitionMemory:
