@@ -39,8 +39,8 @@ _STATE_READER: Final = {
     "fetch.wait.max.ms": 10,
 }
 
-_CHUNK_RECORDS: Final = 5_000
-_CHUNKS_AHEAD: Final = 16
+_CHUNK_RECORDS: Final = 1_000  # small enough to be still in the processor's cache when the loop takes it
+_CHUNKS_AHEAD: Final = 64
 _COMMITTED_TIMEOUT_S: Final = 0.25
 _STALLED_AFTER_S: Final = 2.0
 _POLL_S: Final = 0.01
