@@ -87,11 +87,11 @@ class MemoryMessages:
     # What the service does.
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Record]:
-        if self.failure is not None:
+        if (failure := self.failure) is not None:  # the test may take it back meanwhile
             with self._changed:
                 self.polls += 1
                 self._changed.notify_all()
-            raise self.failure
+            raise failure
         self._report()
         with self._changed:
             self.polls += 1
