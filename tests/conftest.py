@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Nor may loggers keep it, or the next test could not capture what they log.
     """
     before, configure = structlog.get_config(), structlog.configure
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
 
     def configure_for_now(**given: Any) -> None:
         configure(**{**given, "cache_logger_on_first_use": False})
@@ -60,6 +63,9 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", configure_for_now)
     yield
     configure(**before)
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture
