@@ -182,8 +182,6 @@ def _compiled(text: str, schema_id: int) -> CompiledSchema:
     try:
         conversion = compile_conversion(record)
         parsed = parse_schema(conversion.wire)
-    except RecursionError as endless:
-        raise SchemaError(f"the schema of {record.name} cannot be used: a default of it contains itself") from endless
     except (SchemaParseException, ValueError, KeyError, TypeError) as error:
         raise SchemaError(f"the schema of {record.name} is not valid Avro: {error}") from error
     return CompiledSchema(

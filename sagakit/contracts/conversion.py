@@ -216,6 +216,7 @@ class _Writer:
         self._is_strict = strict
         self._strict = self if strict else _Writer(wrappers, strict=True)
         self._records: dict[str, Convert] = {}
+        self._defaults_begun: set[str] = set()
 
     def node(self, node: Node) -> Convert:
         match node:
@@ -264,12 +265,16 @@ class _Writer:
     def _default(self, record: RecordType, field: Field) -> Any:
         if field.default is MISSING:
             return MISSING
+        name = f"{record.name}.{field.name}"
+        if name in self._defaults_begun:
+            raise SchemaError(f"the default of {name} contains itself")
+        self._defaults_begun.add(name)
         try:
             return self._default_datum(field.type, field.default)
         except MismatchError as error:
-            raise SchemaError(
-                f"the default of {record.name}.{field.name} does not fit its type: {error.reason}"
-            ) from error
+            raise SchemaError(f"the default of {name} does not fit its type: {error.reason}") from error
+        finally:
+            self._defaults_begun.discard(name)
 
     def _default_datum(self, node: Node, default: Any) -> Any:
         """What fastavro writes for a default in Avro's JSON (specification, "Complex types: field default values")."""
