@@ -25,6 +25,7 @@ from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.core.definition import Definition
+from sagakit.core.placement import partition_of
 from sagakit.core.transitions import Transition
 from sagakit.core.values import Data, Payload
 from sagakit.demo.cluster import child_environment, provision, wait_until_ready
@@ -59,6 +60,7 @@ DESK: Final = "desk"
 WAIT_S: Final = 90.0
 _TICK_S: Final = 0.05
 _CHUNK: Final = 5_000
+_SHOWN: Final = 20
 _LATE: Final = frozenset(country for country, carrier in CARRIERS.items() if carrier.late_attempts)
 _MADE_UP: Final = 200_000
 
@@ -269,8 +271,24 @@ class Shop:
     def settle(self, timeout_s: float = WAIT_S) -> None:
         """Wait until all orders have ended and everything that was written has been read by whom it was for."""
         ids = [one.saga_id for one in self.placed]
-        self.wait(lambda: self.has_ended(ids), "every saga has ended or waits for a person", timeout_s)
+        try:
+            self.wait(lambda: self.has_ended(ids), "every saga has ended or waits for a person", timeout_s)
+        except ProofFailedError as error:
+            raise ProofFailedError(f"{error}; logs are in {self.folder}:\n  {self._what_runs_on(ids)}") from error
         self.wait(self.is_read, "everything that was written has been read", timeout_s)
+
+    def _what_runs_on(self, saga_ids: Sequence[str]) -> str:
+        """The sagas that have not ended, a line each, with the last that is known of them."""
+        lines = []
+        for saga_id in saga_ids:
+            if self.has_ended([saga_id]):
+                continue
+            history = self.history(saga_id)
+            where = f"partition {partition_of(saga_id.encode(), self.settings.partitions)}"
+            last = history[-1] if history else None
+            said = "not started" if last is None else f"{type(last).__name__} {last.header.step} at {last.header.at_ms}"
+            lines.append(f"{saga_id}, {where}: {said}")
+        return "\n  ".join([f"{len(lines)} of {len(saga_ids)}", *lines[:_SHOWN]])
 
     def is_read(self) -> bool:
         """Whether every group has committed all that its topics hold, and all of it was watched."""
