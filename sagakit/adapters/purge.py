@@ -23,7 +23,7 @@ _TIMEOUT_S: Final = 30.0
 
 
 class PurgeRefusedError(Exception):
-    """The broker does not let this principal delete records: grant DELETE on the topic, or give it a retention."""
+    """The broker does not let this principal delete records: grant DELETE, or limit the topic by retention.bytes."""
 
 
 class Purge:
@@ -85,5 +85,5 @@ class Purge:
             except KafkaException as exception:
                 raise PurgeRefusedError(
                     f"records of {place.topic}[{place.partition}] cannot be deleted: {error_of(exception).str()}. "
-                    "Grant DELETE on the topic, or set its retention.ms and accept that it may delete unread records."
+                    "Grant DELETE on the topic, or limit it by retention.bytes and accept that unread records may go."
                 ) from exception

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from sagakit.app import inspection
+from sagakit.app.published import read_catalogue
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
+from sagakit.ports.log import TopicPartition
 from sagakit.testing.kafka import KafkaServer
 from sagakit.testing.process import Process
 from sagakit.testing.registry import RealRegistry
@@ -116,11 +119,16 @@ def shop(kafka: KafkaServer, registry: RealRegistry, tmp_path_factory: pytest.Te
     """A desk with the shop's topics, schemas and definition, shared by tests that use different orders."""
     prefix = f"cli-shop-{uuid.uuid4().hex[:8]}."
     desk = desk_at(tmp_path_factory.mktemp("shop"), kafka.bootstrap, registry.url, prefix)
+    apply(desk)
+    assert publish(desk, PLACE_ORDER).code == exits.DONE
+    return desk
+
+
+def apply(desk: Desk) -> None:
+    """Make the shop's topics, and register its schemas."""
     apps = [word for name in SERVICES for word in ("--app", f"services.{name}.app:app")]
     assert desk.run("topics", "apply", *apps).code == exits.DONE
     assert desk.run("schemas", "register", str(ROOT / "schemas")).code == exits.DONE
-    assert publish(desk, PLACE_ORDER).code == exits.DONE
-    return desk
 
 
 def publish(desk: Desk, file: Path) -> Result:
@@ -149,6 +157,7 @@ class TestTopics:
         assert desk.run("topics", "check", "--service", "payments").code == exits.DONE
 
     def test_another_partition_count_is_refused_for_the_life_of_the_namespace(self, desk: Desk) -> None:
+        """Rule 6: another partition count moves sagas."""
         assert desk.run("topics", "apply").code == exits.DONE
         other = Desk(desk.folder, {**desk.environment, "SAGAKIT_PARTITIONS": "5"})
         refused = other.run("topics", "apply")
@@ -179,6 +188,7 @@ class TestDefinitions:
         assert shop.run("definitions", "show", "nothing").code == exits.NO
 
     def test_what_cannot_run_yet_is_not_published(self, desk: Desk) -> None:
+        """Rule 21: one record that the broker refuses stops one saga."""
         assert publish(desk, PLACE_ORDER).code in (exits.UNREACHABLE, exits.REFUSED)
         assert desk.run("topics", "apply").code == exits.DONE
         assert desk.run("schemas", "register", str(ROOT / "schemas")).code == exits.DONE
@@ -187,6 +197,21 @@ class TestDefinitions:
         assert "inventory.commands" in refused.error
         assert "sagakit topics apply" in refused.error
         assert desk.run("definitions", "list", "--json").json == []
+
+    def test_are_valid_from_where_their_trigger_topic_ends(
+        self, desk: Desk, kafka: KafkaServer, registry: RealRegistry, topic_prefix: str
+    ) -> None:
+        """Rule 9: what was published before the definition was starts nothing, and everything after it does."""
+        apply(desk)
+        trigger = f"{topic_prefix}orders.events"
+        producer = Producer(kafka.client_properties())
+        for _ in range(4):
+            producer.produce(trigger, b"an old order", partition=1)
+        assert producer.flush(30) == 0
+        assert publish(desk, PLACE_ORDER).code == exits.DONE
+        settings = Settings(bootstrap=kafka.bootstrap, registry_url=registry.url, topic_prefix=topic_prefix)
+        published = read_catalogue(settings).definitions["place-order", 1]
+        assert published.first_offsets == {TopicPartition(trigger, n): 4 if n == 1 else 0 for n in range(3)}
 
 
 class TestSagas:
@@ -326,6 +351,7 @@ class Running:
 
 class TestProcesses:
     def test_refuse_to_run_without_their_topics(self, desk: Desk) -> None:
+        """Rule 5: a topic that comes into being by use forgets."""
         refused = desk.run("orchestrator")
         assert refused.code == exits.REFUSED
         assert "sagakit topics apply" in refused.err.splitlines()[-1]
@@ -364,6 +390,7 @@ class TestServersThatAreAway:
 
 class TestDoctor:
     def test_a_real_broker_keeps_every_promise(self, desk: Desk, kafka: KafkaServer, topic_prefix: str) -> None:
+        """Rule 26: a broker is examined before it is trusted."""
         result = desk.run("doctor", "--json")
         assert result.code == exits.DONE, result.out
         verdicts = {one["check"]: one["verdict"] for one in result.json}

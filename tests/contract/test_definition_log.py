@@ -45,7 +45,7 @@ def test_each_call_gives_what_is_new_up_to_this_moment(world: KafkaWorld | Embed
 
 @pytest.mark.kafka
 def test_an_open_transaction_is_not_taken_for_the_end_and_nothing_is_lost_by_waiting(kafka_world: KafkaWorld) -> None:
-    """What was committed behind it is published: to go on without it would be to decide by old definitions."""
+    """Rule 9: what was committed behind it is published: to go on without it would be to decide by old definitions."""
     world = kafka_world
     log = KafkaDefinitionLog(world.properties, world.trigger, timeout_s=0.5)
     publisher = Producer({**world.plain, "transactional.id": f"{world.prefix}publisher", "linger.ms": 0})

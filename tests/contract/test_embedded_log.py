@@ -1,4 +1,4 @@
-"""What the embedded log says and refuses (rule 20): it promises only what a mock broker can do."""
+"""What the embedded log says and refuses (Rule 20): it promises only what a mock broker can do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def world(embedded_kafka: EmbeddedKafka, topic_prefix: str) -> EmbeddedWorld:
 
 
 def test_rule_20_a_second_instance_is_refused_until_the_first_is_closed(world: EmbeddedWorld) -> None:
+    """Rule 20: the embedded Kafka promises only what it can do."""
     first = world.open()
     with pytest.raises(LogUnavailableError, match="one orchestrator instance only") as refused:
         world.open()
@@ -27,12 +28,14 @@ def test_rule_20_a_second_instance_is_refused_until_the_first_is_closed(world: E
 
 
 def test_rule_20_it_says_at_start_that_nothing_survives(world: EmbeddedWorld, caplog: pytest.LogCaptureFixture) -> None:
+    """Rule 20: the embedded Kafka promises only what it can do."""
     with caplog.at_level(logging.WARNING, EmbeddedLog.__module__):
         world.open().close(10)
     assert "nothing survives this process" in caplog.text
 
 
 def test_rule_20_it_warns_before_a_partition_forgets(world: EmbeddedWorld, caplog: pytest.LogCaptureFixture) -> None:
+    """Rule 20: the embedded Kafka promises only what it can do."""
     driver = Driver(world.open())
     driver.log.subscribe([world.inbox])
     partition = TopicPartition(world.inbox, 0)

@@ -48,6 +48,7 @@ def running(world: World, *topics: str, instance: str = "a") -> Driver:
 
 
 def test_nothing_is_delivered_before_the_restore_has_finished(world: World) -> None:
+    """Rule 23: one pending offset holds back its own partition only."""
     world.publish(world.inbox, 0, b"1", b"2")
     driver = Driver(world.open(), restores=False)
     driver.log.subscribe([world.inbox])
@@ -65,7 +66,7 @@ def test_nothing_is_delivered_before_the_restore_has_finished(world: World) -> N
 
 
 def test_without_a_committed_offset_a_partition_begins_at_the_given_offset(world: World) -> None:
-    """A new trigger topic is read from where the definition became valid: neither its history nor only its future."""
+    """Rule 9: a new trigger topic is read from where the definition became valid: not all of it, nor only its end."""
     world.publish(world.trigger, 1, b"old", b"older", b"new", b"newer")
     driver = Driver(world.open(), first_offsets={TopicPartition(world.trigger, 1): 2})
     driver.log.subscribe([world.inbox])
@@ -117,6 +118,7 @@ def test_records_pass_through_whole(world: World) -> None:
 
 
 def test_a_record_without_partition_goes_where_murmur2_says(world: World) -> None:
+    """Rule 6: another partition count moves sagas."""
     driver = running(world, world.inbox)
     world.publish(world.inbox, 0, b"1")
     driver.until(lambda: driver.records)
@@ -187,7 +189,7 @@ def test_a_partition_can_be_delivered_again_without_its_state(world: World) -> N
 
 
 def test_a_record_that_is_refused_aborts_all_and_everything_comes_again_once_in_order(world: World) -> None:
-    """Also after several aborts in a row, and the partitions that took part in no work are rewound too."""
+    """Rule 11: also after several aborts in a row, and the partitions that took part in no work are rewound too."""
     driver = running(world, world.inbox)
     world.publish(world.inbox, 0, *(b"%d" % number for number in range(10)))
     world.publish(world.inbox, 1, b"other")
@@ -211,6 +213,7 @@ def test_a_record_that_is_refused_aborts_all_and_everything_comes_again_once_in_
 
 
 def test_a_partition_that_does_not_exist_names_the_culprit(world: World) -> None:
+    """Rule 11: a record that was not queued fails the whole cycle."""
     driver = running(world, world.inbox)
     world.publish(world.inbox, 0, b"1")
     driver.until(lambda: driver.records)
@@ -270,6 +273,7 @@ def test_work_for_a_partition_that_is_not_ours_is_aborted(world: World) -> None:
 
 
 def test_timer_work_commits_an_unchanged_offset(world: World) -> None:
+    """Rule 2: only an explicit offset of the partition itself fences a transaction."""
     driver = running(world, world.inbox)
     partition = TopicPartition(world.inbox, 2)
     for value in (b"tick", b"tock"):

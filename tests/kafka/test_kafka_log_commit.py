@@ -36,7 +36,7 @@ def inbox(world: KafkaWorld, number: int) -> TopicPartition:
 def test_rules_2_and_24_a_stale_generation_is_fenced_and_the_same_work_with_a_fresh_one_commits(
     world: KafkaWorld,
 ) -> None:
-    """Also when the work carries only an unchanged offset, as that of timers does."""
+    """Rules 2 and 24: also when the work carries only an unchanged offset, as that of timers does."""
     members = [Consumer({**world.plain, "group.id": world.group, "auto.offset.reset": "earliest"}) for _ in range(2)]
     first, second = members
     first.subscribe([world.inbox])
@@ -62,12 +62,22 @@ def test_rules_2_and_24_a_stale_generation_is_fenced_and_the_same_work_with_a_fr
         member.close()
 
 
+def test_rule_2_a_timer_in_a_partition_that_nobody_has_read_yet_commits_its_first_offset(world: KafkaWorld) -> None:
+    """Rule 2: what the client tells of such a partition is no offset, which it would leave out of the transaction."""
+    driver = running(world)
+    partition = inbox(world, 2)
+    assert world.committed(partition) is None
+    record = Outgoing(world.out, 2, b"timer", b"fired", ())
+    assert driver.log.commit(Work(records=[record], offsets={partition: driver.restored[partition]})) == Committed()
+    assert world.committed(partition) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("timers_only", [False, True], ids=["records", "timers"])
 def test_rules_3_and_16_a_stopped_process_cannot_commit_after_it_lost_its_partitions(
     world: KafkaWorld, tmp_path: Path, timers_only: bool
 ) -> None:
-    """It is stopped with its transaction open, outlives its session, and wakes up when another owns its partitions.
+    """Rules 3 and 16: stopped with its transaction open, it outlives its session and wakes up when another owns all.
 
     The timer case writes nothing that a restore looks at, so only the group's fence can stop it.
     """
@@ -97,7 +107,7 @@ def test_rules_3_and_16_a_stopped_process_cannot_commit_after_it_lost_its_partit
 
 
 def test_rule_11_a_full_queue_aborts_the_whole_cycle(kafka_world_with_small_queue: KafkaWorld) -> None:
-    """A record that was never queued must not be missing from a committed cycle."""
+    """Rule 11: a record that was never queued must not be missing from a committed cycle."""
     world = kafka_world_with_small_queue
     driver = running(world)
     good, too_much = (Outgoing(world.out, 0, b"k", Random(0).randbytes(size), ()) for size in (10, 5_000))
@@ -118,6 +128,7 @@ def kafka_world_with_small_queue(world: KafkaWorld) -> KafkaWorld:
 
 
 def test_rule_16_after_a_fence_the_outcome_is_unknown_and_all_is_restored(world: KafkaWorld) -> None:
+    """Rule 16: what came of a commit may be unknown."""
     driver = running(world)
     world.publish(world.inbox, 0, b"1", b"2")
     driver.until(lambda: len(driver.records) == 2)
@@ -138,6 +149,7 @@ def test_rule_16_after_a_fence_the_outcome_is_unknown_and_all_is_restored(world:
 
 
 def test_rule_16_two_instances_with_one_transactional_id_do_not_go_on_fencing_each_other(world: KafkaWorld) -> None:
+    """Rule 16: what came of a commit may be unknown."""
     driver = running(world)
     record = Outgoing(world.out, 0, b"k", b"v", ())
     for _ in range(2):
@@ -153,7 +165,7 @@ def test_rule_16_two_instances_with_one_transactional_id_do_not_go_on_fencing_ea
 
 
 def test_rule_16_a_restart_ends_what_its_predecessor_left_open(world: KafkaWorld) -> None:
-    """With a stable transactional id nobody waits for the dead transaction's timeout."""
+    """Rules 16 and 22: with a stable transactional id nobody waits for the dead transaction's timeout."""
     dead = Producer(
         {**world.plain, "transactional.id": f"{world.prefix}a", "transaction.timeout.ms": 300_000, "linger.ms": 0}
     )
@@ -171,7 +183,7 @@ def test_rule_16_a_restart_ends_what_its_predecessor_left_open(world: KafkaWorld
 def test_rule_21_a_record_that_the_broker_refuses_is_found_among_good_ones(
     world: KafkaWorld, culprit_size: int
 ) -> None:
-    """The topic's limit is known to the broker alone, and it refuses whole batches."""
+    """Rule 21: the topic's limit is known to the broker alone, and it refuses whole batches."""
     topic = f"{world.prefix}narrow"
     for created in world.admin.create_topics([NewTopic(topic, 1, config={"max.message.bytes": "2000"})]).values():
         created.result(timeout=30)
@@ -194,7 +206,7 @@ def test_rule_21_a_record_that_the_broker_refuses_is_found_among_good_ones(
 
 
 def test_rule_21_a_topic_that_does_not_exist_names_the_culprit(world: KafkaWorld) -> None:
-    """It aborts well before the transaction times out, which would be fatal."""
+    """Rule 21: it aborts well before the transaction times out, which would be fatal."""
     driver = running(world)
     good = Outgoing(world.out, 0, b"k", b"v", ())
     lost = Outgoing(f"{world.prefix}missing", None, b"k", b"v", ())

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from sagakit.ports.log import Aborted, Committed, Outgoing, Revoked, TopicPartition, Work
-from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, values
+from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, values, work_of
 from tests.kafka.counter import Counter
 
 pytestmark = pytest.mark.kafka
@@ -22,6 +22,7 @@ RECORDS = 400
 def test_rule_24_partitions_move_between_instances_without_loss_and_without_double(
     world: KafkaWorld, protocol: str
 ) -> None:
+    """Rule 24: a rebalance moves as little as it can."""
     world.set(**{"consumer.group.protocol": protocol})
     random = Random(24)
     first = Counter(world, "first")
@@ -58,6 +59,7 @@ def test_rule_24_partitions_move_between_instances_without_loss_and_without_doub
 
 
 def test_rule_24_only_the_partitions_that_move_are_revoked(world: KafkaWorld) -> None:
+    """Rule 24: a rebalance moves as little as it can."""
     first = Driver(world.open("first"))
     first.log.subscribe([world.inbox])
     first.until(lambda: len(first.restored) == PARTITIONS)
@@ -76,6 +78,7 @@ def test_rule_24_only_the_partitions_that_move_are_revoked(world: KafkaWorld) ->
 
 
 def test_rule_3_work_for_a_partition_that_has_moved_is_refused(world: KafkaWorld) -> None:
+    """Rule 3: the broker checks the member, not the partition."""
     first = Driver(world.open("first"))
     first.log.subscribe([world.inbox])
     first.until(lambda: len(first.restored) == PARTITIONS)
@@ -94,3 +97,29 @@ def test_rule_3_work_for_a_partition_that_has_moved_is_refused(world: KafkaWorld
     assert "not assigned" in outcome.reason
     assert world.visible(world.out, theirs.partition) == []
     assert second.log.commit(Work(records=[record], offsets={theirs: 0})) == Committed()
+
+
+@pytest.mark.slow
+def test_rule_3_who_did_not_poll_for_too_long_is_refused_and_all_is_done_by_the_next_owner(world: KafkaWorld) -> None:
+    """Rule 3: the client has left the group by then, has no member id any more, and does not know it before its poll.
+
+    A transaction without a member id would be checked by nobody.
+    """
+    world.set(**{"consumer.max.poll.interval.ms": "6000", "consumer.session.timeout.ms": "6000"})
+    slow = Driver(world.open("slow"))
+    slow.log.subscribe([world.inbox])
+    slow.until(lambda: len(slow.restored) == PARTITIONS)
+    world.publish(world.inbox, 0, b"1")
+    slow.until(lambda: slow.records)
+    work = work_of(world, slow.take())
+
+    heir = Driver(world.open("heir"))
+    heir.log.subscribe([world.inbox])
+    heir.until(lambda: len(heir.restored) == PARTITIONS and heir.records)
+    assert heir.log.commit(work_of(world, heir.take())) == Committed()
+    outcome = slow.log.commit(work)
+    assert isinstance(outcome, Aborted)
+    assert "no member" in outcome.reason
+    assert values(world.visible(world.out, 0)) == [b"1"]
+    assert values(world.visible(world.state, 0)) == [b"1"]
+    slow.until(lambda: any(isinstance(one, Revoked) for one in slow.changes))

@@ -53,7 +53,7 @@ def start_and_kill(world: KafkaWorld, point: str, directory: Path) -> Process:
 def test_rule_16_a_kill_at_any_point_loses_nothing_and_doubles_nothing(
     kafka: KafkaServer, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """All points at once, each with topics and a group of its own: most of the time is the dead members' session."""
+    """Rule 16: all points at once, each with topics and a group of its own: most of it is the dead members' session."""
     worlds = {point: KafkaWorld(kafka.client_properties(), f"{topic_prefix}{point}.") for point in POINTS}
     with ExitStack() as running:
         killed = {}

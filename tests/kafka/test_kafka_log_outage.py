@@ -35,7 +35,7 @@ def run_until_done(world: KafkaWorld, counter: Counter, each: int) -> None:
 def test_a_broker_that_stops_answering_for_longer_than_a_transaction_may_last(
     start_server: StartServer, topic_prefix: str
 ) -> None:
-    """Sessions and transactions time out, outcomes are lost, leader epochs move on; the log finds its way back."""
+    """Rule 16: sessions and transactions time out, outcomes are lost, leader epochs move on; it finds its way back."""
     cluster = start_server(KafkaCluster(1))
     world = KafkaWorld(cluster.client_properties(), topic_prefix)
     counter = Counter(world, "a")

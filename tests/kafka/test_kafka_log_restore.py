@@ -50,7 +50,7 @@ def commit_one(driver: Driver, world: KafkaWorld, partition: int, value: bytes) 
 
 
 def test_rules_1_and_22_a_restore_reads_past_an_open_transaction_by_ending_it(world: KafkaWorld) -> None:
-    """Committed state behind an open transaction is restored, and long before that transaction times out."""
+    """Rules 1 and 22: committed state behind an open transaction is restored long before that transaction times out."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     commit_one(driver, world, 0, b"v1")
@@ -66,6 +66,7 @@ def test_rules_1_and_22_a_restore_reads_past_an_open_transaction_by_ending_it(wo
 
 
 def test_rule_22_pending_offsets_of_a_dead_owner_are_ended_too(world: KafkaWorld) -> None:
+    """Rule 22: a transaction that was left open is ended by the next owner."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     commit_one(driver, world, 0, b"v1")
@@ -80,6 +81,7 @@ def test_rule_22_pending_offsets_of_a_dead_owner_are_ended_too(world: KafkaWorld
 
 
 def test_rule_23_a_pending_offset_holds_back_its_own_partition_only(world: KafkaWorld) -> None:
+    """Rule 23: one pending offset holds back its own partition only."""
     dead = hanging_transaction(world, f"{world.prefix}dead")
     send_offset(dead, world, 0, 0)
     driver = running(world)
@@ -93,7 +95,7 @@ def test_rule_23_a_pending_offset_holds_back_its_own_partition_only(world: Kafka
 
 
 def test_an_open_transaction_of_an_unknown_producer_is_waited_for(world: KafkaWorld) -> None:
-    """Without the header nobody can be fenced; the restore still never ends below its mark."""
+    """Rule 1: without the header nobody can be fenced; the restore still never ends below its mark."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     commit_one(driver, world, 0, b"v1")
@@ -151,6 +153,7 @@ def test_a_revoked_or_repeated_restore_gives_nothing_more(world: KafkaWorld) -> 
 
 
 def test_rule_4_a_committed_offset_below_the_log_start_is_lost(world: KafkaWorld) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     commit_one(driver, world, 0, b"1")
@@ -169,6 +172,7 @@ def test_rule_4_a_committed_offset_below_the_log_start_is_lost(world: KafkaWorld
 
 
 def test_rule_4_records_that_vanish_while_they_are_still_to_be_read_are_lost(world: KafkaWorld) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     world.publish(world.inbox, 0, b"1", b"2", b"3")
@@ -182,6 +186,7 @@ def test_rule_4_records_that_vanish_while_they_are_still_to_be_read_are_lost(wor
 
 
 def test_rule_4_a_vanished_offset_is_told_by_the_state_that_is_left(world: KafkaWorld) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     commit_one(driver, world, 0, b"1")
@@ -197,6 +202,7 @@ def test_rule_4_a_vanished_offset_is_told_by_the_state_that_is_left(world: Kafka
 
 
 def test_rule_4_a_first_offset_that_the_log_no_longer_has_is_lost(world: KafkaWorld) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     partition = TopicPartition(world.trigger, 2)
     world.publish(world.trigger, 2, b"1", b"2", b"3")
     delete_records(world, partition, before=2)
@@ -223,6 +229,7 @@ def test_a_purged_inbox_goes_on_at_the_committed_offset(world: KafkaWorld) -> No
 
 
 def test_an_open_transaction_keeps_the_end_from_being_reached(world: KafkaWorld) -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     driver = running(world)
     driver.until_restored(inbox(world, 0))
     driver.until(lambda: driver.log.reached_end([inbox(world, 0)]))

@@ -323,6 +323,7 @@ def test_a_handler_slower_than_the_poll_interval_keeps_its_partition(shop: Shop)
 
 
 def test_a_second_instance_takes_over_without_a_command_lost_or_handled_twice(shop: Shop) -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     seen: list[str] = []
     shop.charge(*range(300))
     with shop.running(payments(seen)) as first:

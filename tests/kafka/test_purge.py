@@ -21,6 +21,7 @@ HOUR_MS = 3_600_000
 
 
 def test_rule_4_only_consumed_records_older_than_a_day_are_deleted(kafka: KafkaServer, topic_prefix: str) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     properties = ClientProperties(kafka.client_properties())
     topic, group = f"{topic_prefix}inbox", f"{topic_prefix}group"
     wanted = WantedTopic(name=topic, partitions=3, partitions_if_new=3, replication=1, config={"retention.ms": "-1"})

@@ -243,6 +243,7 @@ class Scripted:
     ],
 )
 def test_no_answer_of_a_registry_is_never_a_denial(status: int, body: bytes, says: str) -> None:
+    """Rule 10: a registry that is away makes no poison."""
     with (
         Scripted(status, body) as server,
         ConfluentRegistry(server.url) as registry,

@@ -63,6 +63,7 @@ def _prefix() -> str:
 
 @pytest.mark.timeout(120 + 15 * KILLS)
 def test_killed_anywhere_nothing_is_lost_and_nothing_happens_twice(house: House, tmp_path: Path) -> None:
+    """Rule 16: what came of a commit may be unknown."""
     counts = kills.prove(house, tmp_path / "shop", prefix=_prefix(), kills=KILLS)
     assert counts["kills"] >= KILLS
     assert counts["at"].keys() >= set(kills.PLACES[: min(KILLS, len(kills.PLACES))])
@@ -73,6 +74,7 @@ class TestOneShop:
     """One after the other in one shop, that is closed before other proofs begin."""
 
     def test_a_published_version_runs_at_once_and_repeated_events_start_nothing(self, shop: Shop) -> None:
+        """Rule 9: a version starts where it was published, and everybody knows it by then."""
         triggers.publish(shop, 2, orders=30)
         repeated = triggers.send_everything_again(shop)
         assert min(repeated.values()) > 0
@@ -104,11 +106,13 @@ class TestOneShop:
 
 
 def test_starts_that_waited_three_dedupe_windows_all_run_once(house: House, tmp_path: Path) -> None:
+    """Rule 15: a start that comes again runs once, and one that waited runs."""
     counts = starts.prove(house, tmp_path / "shop", prefix=_prefix(), sagas=1_000)
     assert counts["sagas"] >= 1_000
 
 
 def test_after_an_outage_the_replies_beat_the_timers(house: House, tmp_path: Path) -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     counts = outage.prove(house, tmp_path / "shop", prefix=_prefix(), sagas=60)
     assert counts["completed"] == 60
 

@@ -59,6 +59,7 @@ def test_what_is_missing_is_made_and_then_nothing_differs(properties: ClientProp
 def test_rules_4_and_5_a_topic_with_another_policy_or_retention_is_refused(
     properties: ClientProperties, topic_prefix: str
 ) -> None:
+    """Rules 4 and 5: what was changed behind our back is found at the next start."""
     topics = Topics(topic_prefix=topic_prefix)
     wanted = plan(topics, partitions=1, replication=1, services=["payments"])
     admin = TopicAdmin(properties)
@@ -78,6 +79,7 @@ def test_rules_4_and_5_a_topic_with_another_policy_or_retention_is_refused(
 
 
 def test_rule_6_another_partition_count_is_refused(properties: ClientProperties, topic_prefix: str) -> None:
+    """Rule 6: another partition count moves sagas."""
     topics = Topics(topic_prefix=topic_prefix)
     admin = TopicAdmin(properties)
     admin.apply(plan(topics, partitions=2, replication=1))

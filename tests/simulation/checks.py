@@ -65,6 +65,7 @@ def problems(evidence: Evidence) -> Iterator[str]:
         for run in runs(history, shop.definition_of):
             for violation in check_effects(run, evidence.standing):
                 yield str(violation)
+    yield from _keys(evidence)
     yield from _dedupe(evidence)
     yield from _each_record_once(evidence)
     yield from _commands(evidence)
@@ -75,6 +76,14 @@ def problems(evidence: Evidence) -> Iterator[str]:
     yield from _triggers(evidence)
     yield from _patience(evidence)
     yield from _signals(evidence)
+
+
+def _keys(evidence: Evidence) -> Iterator[str]:
+    """Each record of the backlog has a key of its own: compaction takes away whatever a later one replaces."""
+    written = evidence.world.cluster.written(evidence.world.topics.backlog)
+    for key, times in Counter(record.key for record in written).items():
+        if times > 1:
+            yield f"the backlog has {times} records under the key {key!r}"
 
 
 def _dedupe(evidence: Evidence) -> Iterator[str]:

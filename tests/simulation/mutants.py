@@ -7,10 +7,12 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
+from sagakit.contracts import transitions
 from sagakit.core import decide as deciding
 from sagakit.core import ids, replies, schedule, turn
 from sagakit.core.definition import Definition, Task
 from sagakit.core.state import Early, Marker, Saga
+from sagakit.core.transitions import Transition
 from sagakit.orchestrator.clock import BrokerClock
 from sagakit.orchestrator.cycle import Cycle, Staged
 from sagakit.orchestrator.decider import Decider
@@ -28,7 +30,7 @@ def _unchecked(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
-    """Work of timers alone goes without offsets, and so without a fence (rule 2)."""
+    """Rule 2: work of timers alone goes without offsets, and so without a fence."""
     _unchecked(patch)
     fire = Orchestrator._fire
 
@@ -55,7 +57,7 @@ def no_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
 
 
 def invalid_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
-    """Work of timers alone goes with the offset -1001, which the client drops (rule 2)."""
+    """Rule 2: work of timers alone goes with the offset -1001, which the client drops."""
     _unchecked(patch)
     fire, commit = Orchestrator._fire, SimulatedLog.commit
 
@@ -86,7 +88,7 @@ def invalid_offsets_for_timers(patch: pytest.MonkeyPatch) -> None:
 
 
 def restore_to_the_stable_end(patch: pytest.MonkeyPatch) -> None:
-    """A restore ends where the client says EOF: at the last stable offset (rule 1)."""
+    """Rule 1: a restore ends where the client says EOF: at the last stable offset."""
     read = SimulatedLog._read_state
 
     def short(self: SimulatedLog, restore: Any, changes: Any) -> None:
@@ -98,7 +100,7 @@ def restore_to_the_stable_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def memory_before_commit(patch: pytest.MonkeyPatch) -> None:
-    """Memory takes over what was decided before the commit has returned."""
+    """Rule 16: memory takes over what was decided before the commit has returned."""
     commit = Orchestrator._commit
 
     def early(self: Orchestrator, cycle: Cycle) -> None:
@@ -111,7 +113,7 @@ def memory_before_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def commit_for_a_lost_partition(patch: pytest.MonkeyPatch) -> None:
-    """What was revoked is still decided and committed: the broker checks the member alone (rule 3)."""
+    """Rule 3: what was revoked is still decided and committed: the broker checks the member alone."""
     _unchecked(patch)
     take, stop = Orchestrator._take_change, SimulatedLog._revoke
 
@@ -138,7 +140,7 @@ def commit_for_a_lost_partition(patch: pytest.MonkeyPatch) -> None:
 
 
 def attempt_in_the_idempotency_key(patch: pytest.MonkeyPatch) -> None:
-    """A retry has an idempotency key of its own, and is charged again (rule 12)."""
+    """Rule 12: a retry has an idempotency key of its own, and is charged again."""
     send = turn.Turn.send
 
     def sent(self: turn.Turn, task: Any, command: Any, direction: Any, attempt: int, data: Any) -> tuple[str, int]:
@@ -151,7 +153,7 @@ def attempt_in_the_idempotency_key(patch: pytest.MonkeyPatch) -> None:
 
 
 def timers_on_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
-    """A timer fires as soon as the clock on the wall says so, whatever waits in the log (rule 14)."""
+    """Rule 14: a timer fires as soon as the clock on the wall says so, whatever waits in the log."""
     due = Orchestrator._due
 
     def due_at_once(self: Orchestrator, cycle: Cycle) -> dict[TopicPartition, int]:
@@ -161,7 +163,7 @@ def timers_on_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def reply_without_attempt(patch: pytest.MonkeyPatch) -> None:
-    """A reply is taken for the attempt in flight, whichever it answers."""
+    """Rule 13: a reply is taken for the attempt in flight, whichever it answers."""
     find = replies._find
 
     def found(saga: Any, command_id: str) -> Any:
@@ -188,7 +190,7 @@ def undo_beside_what_is_in_flight(patch: pytest.MonkeyPatch) -> None:
 
 
 def early_signal_dropped(patch: pytest.MonkeyPatch) -> None:
-    """A start forgets the signals that waited for it (rule 8)."""
+    """Rule 8: a start forgets the signals that waited for it."""
     start = deciding._start
 
     def forgetful(one: turn.Turn, event: Any) -> None:
@@ -200,7 +202,7 @@ def early_signal_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_terminal_marker(patch: pytest.MonkeyPatch) -> None:
-    """An ended saga leaves nothing behind, so a message that comes again starts it again."""
+    """Rule 15: an ended saga leaves nothing behind, so a message that comes again starts it again."""
     states = Decider._states
 
     def unmarked(
@@ -214,7 +216,7 @@ def no_terminal_marker(patch: pytest.MonkeyPatch) -> None:
 
 
 def swallowed_produce_error(patch: pytest.MonkeyPatch) -> None:
-    """A record that the client refuses is left out, and the rest is committed (rule 11)."""
+    """Rule 11: a record that the client refuses is left out, and the rest is committed."""
     write = SimulatedLog._write
 
     def lenient(self: SimulatedLog, work: Work) -> Outcome:
@@ -225,7 +227,7 @@ def swallowed_produce_error(patch: pytest.MonkeyPatch) -> None:
 
 
 def memory_kept_after_unknown(patch: pytest.MonkeyPatch) -> None:
-    """After an unknown outcome the records are decided again on the memory of before (rule 16)."""
+    """Rule 16: after an unknown outcome the records are decided again on the memory of before."""
     commit = SimulatedLog.commit
 
     def forgetful(self: SimulatedLog, work: Work) -> Outcome:
@@ -252,18 +254,29 @@ def offsets_committed_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def pending_offsets_overlooked(patch: pytest.MonkeyPatch) -> None:
-    """A new owner takes the committed offset while a transaction holds another one open (rule 2)."""
+    """Rule 2: a new owner takes the committed offset while a transaction holds another one open."""
     patch.setattr(SimulatedCluster, "committed_offset", lambda self, group, one: self.group(group).committed.get(one))
 
 
 def old_records_taken_for_new(patch: pytest.MonkeyPatch) -> None:
-    """A host's clock is compared with what waited in the log or comes again, as if it had just come (rule 14)."""
+    """Rule 14: a host's clock is compared with what waited in the log or comes again, as if it had just come."""
     reached = BrokerClock.reached
 
     def anew(self: BrokerClock, next_offsets: Mapping[TopicPartition, int], at_ms: int) -> None:
         reached(self, dict.fromkeys(next_offsets, 0), at_ms)
 
     patch.setattr(BrokerClock, "reached", anew)
+
+
+def history_keyed_without_its_run(patch: pytest.MonkeyPatch) -> None:
+    """Rule 7: a second run of an id writes its history over that of the first, which compaction then removes."""
+    key = transitions.backlog_key
+
+    def shared(transition: Transition) -> str:
+        header = transition.header
+        return key(transition) if header.seq is None else f"{header.saga_id}/{header.seq}"
+
+    patch.setattr(transitions, "backlog_key", shared)
 
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
@@ -285,5 +298,6 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         offsets_committed_first,
         pending_offsets_overlooked,
         old_records_taken_for_new,
+        history_keyed_without_its_run,
     )
 }

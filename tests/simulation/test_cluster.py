@@ -72,6 +72,7 @@ def test_who_takes_an_id_over_fences_its_owner(cluster: SimulatedCluster) -> Non
 
 
 def test_a_committed_offset_is_not_known_while_a_transaction_holds_another(cluster: SimulatedCluster) -> None:
+    """Rule 2: only an explicit offset of the partition itself fences a transaction."""
     member = member_of(cluster)
     transaction = cluster.begin("a", cluster.init_transactions("a"))
     cluster.send_offsets(transaction, "group", member, {INBOX: 3})
@@ -84,7 +85,7 @@ def test_a_committed_offset_is_not_known_while_a_transaction_holds_another(clust
 def test_the_member_is_checked_the_partition_is_not_and_an_empty_list_checks_nothing(
     cluster: SimulatedCluster,
 ) -> None:
-    """Rules 2 and 3."""
+    """Rules 2 and 3: what is simulated is as careless as the broker."""
     member = member_of(cluster)
     elsewhere = TopicPartition("state", 0)
     transaction = cluster.begin("a", cluster.init_transactions("a"))
@@ -145,6 +146,7 @@ def test_a_partition_is_given_only_after_its_owner_has_let_go() -> None:
 
 
 def test_who_was_silent_for_too_long_is_put_out_and_its_late_work_is_refused() -> None:
+    """Rule 3: the broker checks the member, not the partition."""
     world, first, second = two()
     mine = sorted(first.owned)[0]
     world.publish(world.inbox, mine.partition, b"1")
@@ -162,6 +164,7 @@ def test_who_was_silent_for_too_long_is_put_out_and_its_late_work_is_refused() -
 
 
 def test_a_restore_behind_a_hanging_transaction_fences_it_and_ends_at_the_high_watermark() -> None:
+    """Rule 1: the end that a reader is told is not the end of what was committed."""
     world, first, _ = two()
     mine = sorted(first.owned)[0]
     world.publish(world.inbox, mine.partition, b"1")
@@ -181,6 +184,7 @@ def test_a_restore_behind_a_hanging_transaction_fences_it_and_ends_at_the_high_w
 
 
 def test_after_an_unknown_outcome_nothing_comes_until_it_is_restored() -> None:
+    """Rule 16: what came of a commit may be unknown."""
     world, first, second = two()
     mine = sorted(first.owned)[0]
     world.publish(world.inbox, mine.partition, b"1")

@@ -17,6 +17,7 @@ from sagakit.adapters.client_properties import (
 @pytest.mark.parametrize("name", sorted(PROTECTED))
 @pytest.mark.parametrize("prefix", ["", "consumer.", "producer.", "admin."])
 def test_a_protected_property_is_refused_by_name(name: str, prefix: str) -> None:
+    """Rules 4, 17 and 24: no reset, no uncommitted reads, no other strategy; and whatever else correctness rests on."""
     with pytest.raises(ClientPropertyError, match=f"{prefix}{name} cannot be set"):
         ClientProperties({f"{prefix}{name}": "x"})
 

@@ -9,6 +9,7 @@ from sagakit.contracts.framing import FramingError, frame, schema_id_of
 
 
 def test_a_denial_is_final_once_it_has_lasted() -> None:
+    """Rule 10: a registry that is away makes no poison."""
     denials = Denials()
     assert [denials.is_final(7, at_ms) for at_ms in (5_000, 5_100, 5_000 + FINAL_AFTER_MS)] == [False, False, True]
     assert not denials.is_final(8, 6_500), "each id has its own time"

@@ -61,6 +61,15 @@ def test_topics_are_named_as_the_page_says() -> None:
         assert f"`{topic}`" in PAGE
 
 
+@pytest.mark.parametrize("setting", ["isolation.level=read_committed", "enable.auto.commit=false", "acks=all"])
+def test_a_participant_in_another_language_is_told_what_it_must_set(setting: str) -> None:
+    """Rule 17: the Java client reads aborted commands unless it is told not to."""
+    steps = PAGE.split("## A participant, step by step")[1].split("## Replies")[0]
+    assert f"`{setting}`" in steps or f"**`{setting}`" in steps
+    mandatory = steps.split("isolation.level=read_committed")[1].split("\n")[0]
+    assert "mandatory" in mandatory
+
+
 def test_limits_are_those_of_the_code() -> None:
     assert f"at most {MAX_DEPTH} deep" in PAGE
     assert f"at most {MAX_EMPTY_ITEMS:,} items" in PAGE

@@ -147,7 +147,7 @@ def test_a_failure_may_have_happened_a_rejection_and_an_expiry_have_not(outcome:
 
 
 def test_rule_13_a_rejection_settles_only_its_own_attempt() -> None:
-    """exactly-once.md rule 13: the first attempt is unknown, the second is rejected because of it."""
+    """Rule 13: the first attempt is unknown, the second is rejected because of it."""
     story = Story(definition(task("a", forward=command("DoA", retry=TWICE), compensate=command("UndoA"))))
     story.starts()
     story.timer().then("StepTimedOut a 1", "StepRetryScheduled a 2").and_nothing_else()
@@ -159,7 +159,7 @@ def test_rule_13_a_rejection_settles_only_its_own_attempt() -> None:
 
 
 def test_rule_13_an_older_attempts_success_counts() -> None:
-    """exactly-once.md rule 13: a success of any attempt settles the step."""
+    """Rule 13: a success of any attempt settles the step."""
     story = Story(definition(task("a", forward=command("DoA", retry=TWICE))))
     story.starts()
     story.timer()
@@ -168,6 +168,7 @@ def test_rule_13_an_older_attempts_success_counts() -> None:
 
 
 def test_an_older_attempts_rejection_leaves_the_newer_one_in_flight() -> None:
+    """Rule 13: a rejection settles only its own attempt."""
     story = Story(definition(task("a", forward=command("DoA", retry=TWICE), compensate=command("UndoA"))))
     story.starts()
     story.timer()

@@ -144,7 +144,7 @@ def test_a_cancel_of_a_parked_saga_lets_it_go_on_backwards() -> None:
 
 
 def test_rule_14_a_timer_fires_in_partition_time_so_a_reply_in_the_log_wins() -> None:
-    """exactly-once.md rule 14: after an outage the wall clock is far ahead of what the partition has shown."""
+    """Rule 14: after an outage the wall clock is far ahead of what the partition has shown."""
     story = Story(PAIR)
     story.starts()
     story.now_ms = 3_600_000
@@ -187,6 +187,7 @@ def test_a_timer_with_nothing_to_wait_for_is_nothing() -> None:
 
 
 def test_a_signal_before_its_saga_is_kept_and_taken_into_it() -> None:
+    """Rule 8: a signal may come before its saga."""
     story = Story(PAIR)
     told = story.signals(message_id="s-1", keep_ms=5_000).then("SignalKept").and_nothing_else()
     assert told.decision.transitions[0].header.run is None
@@ -225,7 +226,7 @@ def test_a_signal_is_kept_in_a_live_saga_and_not_by_an_ended_one() -> None:
 
 
 def test_rule_21_a_command_that_cannot_be_sent_parks_its_step_and_can_be_retried() -> None:
-    """exactly-once.md rule 21: one record that the broker refuses parks its own saga only."""
+    """Rule 21: one record that the broker refuses parks its own saga only."""
     story = Story(PAIR)
     told = story.starts(refusals=refused(Refused.COMMAND, "a"))
     told.then("SagaStarted", "SendFailed a", "SagaParked a", "StepScheduled b 1").sends("b forward 1")

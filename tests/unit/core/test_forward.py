@@ -231,6 +231,7 @@ def test_data_read_by_expressions_has_an_entry_for_each_step_and_the_failure() -
 
 
 def test_a_start_keeps_only_what_is_read() -> None:
+    """Rule 21: one record that the broker refuses stops one saga."""
     story = Story(definition(task("a"), start_keep=["amount", "absent"]))
     story.starts(START)
     assert story.saga.data == {"start": {"amount": 30}}

@@ -51,7 +51,7 @@ def test_the_ids_within_a_run_are_the_standard_uuid5_too(address: str, run: int,
 
 
 def test_rule_12_a_retry_has_its_own_command_id_and_the_same_idempotency_key() -> None:
-    """exactly-once.md rule 12: matched by command, deduplicated without the attempt."""
+    """Rule 12: matched by command, deduplicated without the attempt."""
     assert ids.command_id(SAGA, 1, "charge", "forward", 1) != ids.command_id(SAGA, 1, "charge", "forward", 2)
     forward = ids.idempotency_key(SAGA, 1, "charge", "forward", 0)
     assert forward != ids.idempotency_key(SAGA, 1, "charge", "compensation", 0)

@@ -46,6 +46,7 @@ def test_a_pivot_that_is_rejected_turns_back() -> None:
 
 
 def test_a_pivot_rejected_after_an_attempt_that_is_unknown_parks() -> None:
+    """Rule 13: a rejection settles only its own attempt."""
     story = at_the_pivot()
     story.timer()
     story.timer()

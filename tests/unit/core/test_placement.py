@@ -20,6 +20,7 @@ from sagakit.core.placement import murmur2, partition_of
     ],
 )
 def test_murmur2_is_that_of_the_java_client(data: bytes, hashed: int) -> None:
+    """Rule 6: another partition count moves sagas."""
     assert murmur2(data) == hashed & 0xFFFFFFFF
 
 

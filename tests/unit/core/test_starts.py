@@ -25,6 +25,7 @@ def ended(again: Again, completed: bool) -> Story:
     list(product(Again, (True, False), (True, False), (True, False))),
 )
 def test_a_start_after_an_end(again: Again, completed: bool, same: bool, expired: bool) -> None:
+    """Rule 15: a start that comes again runs once, and one that waited runs."""
     story = ended(again, completed)
     allowed = again is Again.ALWAYS or (again is Again.AFTER_COMPENSATED and not completed)
     first_run = story.marker.run
@@ -57,6 +58,7 @@ def test_a_start_of_a_live_saga_is_ignored(again: Again) -> None:
 
 
 def test_a_marker_expires_without_a_word_in_partition_time() -> None:
+    """Rule 15: a start that comes again runs once, and one that waited runs."""
     story = ended(Again.NEVER, completed=True)
     story.now_ms += 10 * HOUR
     story.timer().and_nothing_else()
@@ -64,6 +66,7 @@ def test_a_marker_expires_without_a_word_in_partition_time() -> None:
 
 
 def test_decision_time_never_goes_back_within_a_saga_and_over_its_marker() -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     story = ended(Again.ALWAYS, completed=True)
     story.now_ms = 10
     started, *_ = story.starts().decision.transitions

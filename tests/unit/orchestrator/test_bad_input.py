@@ -37,6 +37,7 @@ def good_after(bench: Bench) -> None:
     ids=["no frame", "unknown schema id", "no value", "no key", "a record of the wrong type"],
 )
 def test_what_can_never_be_read_is_dead_lettered_raw(bench: Bench, key: bytes, value: bytes | None) -> None:
+    """Rule 10: a registry that is away makes no poison."""
     bench.put(Outgoing(bench.topics.inbox, 0, key, value, [("x", b"1")]))
     bench.cycles()
     bench.later(3)  # an id that the registry denies is asked for again before that is final
@@ -98,6 +99,7 @@ def test_a_start_with_another_record_is_dead_lettered(bench: Bench) -> None:
 
 
 def test_a_reply_for_an_unknown_saga_is_recorded(bench: Bench) -> None:
+    """Rule 7: nothing that comes later replaces a record of the history."""
     bench.start()
     bench.cycles()
     (command,) = bench.commands()
@@ -111,6 +113,7 @@ def test_a_reply_for_an_unknown_saga_is_recorded(bench: Bench) -> None:
 
 
 def test_replies_to_an_ended_saga_are_recorded_in_its_run(bench: Bench) -> None:
+    """Rule 7: nothing that comes later replaces a record of the history."""
     saga_id = bench.start("o-1", "visit")
     bench.cycles()
     (look,) = bench.commands()
@@ -150,6 +153,7 @@ def small() -> Bench:
     "what", ["payload", "key", "definition", "message id", "signal name", "record key", "header", "control reason"]
 )
 def test_whatever_is_large_in_a_record_for_no_saga_it_is_dead_lettered(what: str) -> None:
+    """Rule 21: one record that the broker refuses stops one saga."""
     bench, large = small(), "n" * 100_000
     if what == "payload":
         bench.start(note=large)
@@ -179,6 +183,7 @@ def test_whatever_is_large_in_a_record_for_no_saga_it_is_dead_lettered(what: str
 
 @pytest.mark.parametrize("what", ["receipt", "rejection", "message id", "signal name", "control reason", "start"])
 def test_whatever_is_large_in_a_record_for_a_live_saga_it_parks_that_saga_alone(what: str) -> None:
+    """Rule 21: one record that the broker refuses stops one saga."""
     bench, large = small(), "n" * 100_000
     saga_id = bench.start()
     other = bench.start("other", "visit")
@@ -253,7 +258,7 @@ def test_a_command_whose_schema_is_not_registered_parks_its_saga_alone() -> None
 
 
 def test_a_record_that_the_broker_refuses_parks_its_saga_and_the_others_go_on() -> None:
-    """The orchestrator is told of a larger limit than one topic has: it learns of it only by the abort."""
+    """Rule 21: the orchestrator is told of a larger limit than one topic has: it learns of it only by the abort."""
     bench = Bench(limits={"stock.commands": 1_000})
     bad = bench.start("bad", note="n" * 2_000)
     good = bench.start("good", "visit")
@@ -309,6 +314,7 @@ def test_a_dead_letter_that_the_broker_refuses_stops_its_partition_loudly_and_no
 
 
 def test_what_comes_to_the_wrong_partition_is_passed_on(bench: Bench) -> None:
+    """Rule 6: another partition count moves sagas."""
     bench = Bench(partitions=2)
     saga_id = bench.saga()
     wrong = 1 - bench.home(saga_id)

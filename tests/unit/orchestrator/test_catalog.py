@@ -90,6 +90,7 @@ def test_a_start_runs_the_newest_version_that_starts_with_its_record(topic: Topi
 def test_an_event_starts_each_definition_by_the_newest_version_that_is_valid_for_it(
     topic: Topic, catalog: Catalog
 ) -> None:
+    """Rule 9: a version starts where it was published, and everybody knows it by then."""
     topic.new = [definition("order", 1, 5), definition("order", 2, 8), definition("audit", 1, 7)]
     catalog.refresh()
     assert started(catalog, 4) == set()
@@ -101,6 +102,7 @@ def test_an_event_starts_each_definition_by_the_newest_version_that_is_valid_for
 
 
 def test_a_partition_that_came_after_the_publication_is_valid_from_its_start(topic: Topic, catalog: Catalog) -> None:
+    """Rule 9: a version starts where it was published, and everybody knows it by then."""
     topic.new = [definition("order", 1, 5)]
     catalog.refresh()
     assert started(catalog, 0, partition=3) == {("order", 1)}
@@ -162,6 +164,7 @@ def test_a_definition_that_could_not_be_read_for_want_of_the_registry_is_read_la
 
 
 def test_a_topic_that_cannot_be_read_to_its_end_blocks_what_depends_on_it(topic: Topic, catalog: Catalog) -> None:
+    """Rule 9: a version starts where it was published, and everybody knows it by then."""
     topic.available = False
     with pytest.raises(PartitionBlockedError) as raised:
         catalog.refresh()
@@ -177,7 +180,7 @@ def test_a_version_that_is_asked_for_is_looked_for_before_it_is_missed(topic: To
 
 
 def test_what_was_published_before_an_event_was_is_known_when_it_is_decided() -> None:
-    """No waiting time: the definitions are read to their end after the poll that brought the event."""
+    """Rule 9: no waiting time: the definitions are read to their end after the poll that brought the event."""
     bench = Bench(("order", 1))
     bench.cycles()
     bench.publish("audit", 1, valid_from=0)

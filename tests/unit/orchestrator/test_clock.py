@@ -183,6 +183,7 @@ def one_after_the_other(bench: Bench, ahead_ms: int) -> str:
 
 
 def test_a_new_owner_whose_clock_is_ahead_times_nothing_out_too_early(bench: Bench, guarded: bool) -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     saga_id = one_after_the_other(bench, 60_000)
     for command in bench.commands():
         bench.reply(command)

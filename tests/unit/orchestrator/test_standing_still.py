@@ -24,6 +24,7 @@ INBOX = "sim.saga.inbox[0]"
 
 
 def test_a_registry_that_is_away_is_waited_for_and_nothing_is_dead_lettered(bench: Bench) -> None:
+    """Rule 10: a registry that is away makes no poison."""
     bench.cycles()
     bench.registry.available = False
     saga_id = bench.start()
@@ -117,6 +118,7 @@ def test_what_kafka_refuses_for_good_ends_the_loop(bench: Bench, monkeypatch: py
 
 
 def test_a_saga_whose_version_is_not_published_waits_for_it(bench: Bench) -> None:
+    """Rule 9: a version starts where it was published, and everybody knows it by then."""
     saga_id = bench.start()
     bench.cycles()
     (command,) = bench.commands()
@@ -192,6 +194,7 @@ def test_a_higher_engine_level_is_refused_by_its_partition_alone() -> None:
 def test_a_lost_offset_stops_its_partition_loudly_and_its_state_is_restored_whole_when_it_is_mended(
     bench: Bench,
 ) -> None:
+    """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     saga_id = bench.start()
     bench.cycles()
     (command,) = bench.commands()
@@ -219,6 +222,7 @@ def test_a_lost_offset_stops_its_partition_loudly_and_its_state_is_restored_whol
 def test_after_an_unknown_outcome_everything_is_restored(
     bench: Bench, happened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rule 16: what came of a commit may be unknown."""
     bench.cycles()
     lost = SimulatedLog._answer_lost
 
@@ -236,6 +240,7 @@ def test_after_an_unknown_outcome_everything_is_restored(
 
 
 def test_an_aborted_cycle_is_decided_again_on_the_same_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 16: what came of a commit may be unknown."""
     bench.cycles()
     write = SimulatedLog._write
 
@@ -254,6 +259,7 @@ def test_an_aborted_cycle_is_decided_again_on_the_same_memory(bench: Bench, monk
 
 
 def test_a_reply_that_lies_in_the_log_beats_its_timeout(bench: Bench) -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     saga_id = bench.start("o-1", "visit")
     bench.cycles()
     (command,) = bench.commands()
@@ -268,6 +274,7 @@ def test_a_reply_that_lies_in_the_log_beats_its_timeout(bench: Bench) -> None:
 
 
 def test_timers_wait_while_a_record_is_unread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 14: a reply in the log beats its timeout."""
     saga_id = bench.start("o-1", "visit")
     bench.cycles()
     (command,) = bench.commands()
@@ -288,6 +295,7 @@ def test_a_timer_fires_by_the_wall_clock_once_all_is_read(bench: Bench) -> None:
 
 
 def test_an_ended_saga_is_forgotten_after_the_dedupe_window(bench: Bench) -> None:
+    """Rule 15: a start that comes again runs once, and one that waited runs."""
     saga_id = bench.start("o-1", "visit")
     bench.run_to_end()
     assert bench.state(saga_id) is not None
@@ -299,6 +307,7 @@ def test_an_ended_saga_is_forgotten_after_the_dedupe_window(bench: Bench) -> Non
 
 
 def test_a_signal_before_its_saga_waits_for_it(bench: Bench) -> None:
+    """Rule 8: a signal may come before its saga."""
     saga_id = bench.saga()
     bench.signal(saga_id)
     bench.cycles()
@@ -312,6 +321,7 @@ def test_a_signal_before_its_saga_waits_for_it(bench: Bench) -> None:
 
 
 def test_a_signal_and_its_saga_in_one_cycle(bench: Bench) -> None:
+    """Rule 8: a signal may come before its saga."""
     bench.cycles()
     saga_id = bench.saga()
     bench.signal(saga_id)
@@ -324,6 +334,7 @@ def test_a_signal_and_its_saga_in_one_cycle(bench: Bench) -> None:
 
 
 def test_a_signal_for_which_no_saga_comes_expires(bench: Bench) -> None:
+    """Rule 8: a signal may come before its saga."""
     saga_id = bench.saga()
     bench.signal(saga_id, keep_ms=500)
     bench.cycles()

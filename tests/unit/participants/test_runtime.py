@@ -101,6 +101,7 @@ def test_a_command_is_handled_answered_and_committed(messages: MemoryMessages, w
 
 
 def test_nothing_is_committed_before_the_delivery_report(messages: MemoryMessages, with_: Formats) -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     messages.hold_deliveries = True
     with running(trivial(), messages, with_):
         messages.assign(P0)
@@ -212,6 +213,7 @@ def test_exceptions_are_answered(messages: MemoryMessages, with_: Formats, is_as
 
 
 def test_a_handover_waits_for_running_handlers_and_forgets_the_rest(messages: MemoryMessages, with_: Formats) -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     gate = Gate()
     with running(gated(gate), messages, with_):
         messages.assign(P0)
@@ -321,6 +323,7 @@ def test_shutdown_finishes_what_runs(messages: MemoryMessages, with_: Formats, i
 
 
 def test_lost_partitions_commit_nothing(messages: MemoryMessages, with_: Formats) -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     gate = Gate()
     with running(gated(gate), messages, with_) as started:
         messages.assign(P0)
@@ -494,6 +497,7 @@ class SometimesAway(ServiceExchange):
 def test_a_registry_that_is_away_delays_commands_and_fails_none(
     messages: MemoryMessages, with_: Formats, is_async: bool
 ) -> None:
+    """Rule 10: a registry that is away makes no poison."""
     service = Service("payments")
     if is_async:
 

@@ -105,6 +105,7 @@ def stock(folder: Path, sku: str) -> tuple[int, int, int]:
 
 
 def test_a_retry_and_a_redelivery_are_answered_with_the_first_reply(folder: Path) -> None:
+    """Rule 12: a retry is another command and the same effect."""
     first = payments.charge(CHARGE, forward("charge"))
     assert payments.charge(CHARGE, forward("charge")) == first
     assert payments.charge(CHARGE, forward("charge", attempt=2)) == first
@@ -124,6 +125,7 @@ def test_a_refund_gives_back_what_was_charged_once(folder: Path) -> None:
 
 
 def test_a_compensation_before_its_command_fences_it(folder: Path) -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     assert payments.refund(RefundCard(order_id="order-1"), backward("charge")).refunded_cents == 0
     with pytest.raises(Rejected, match="FENCED"):
         payments.charge(CHARGE, forward("charge"))

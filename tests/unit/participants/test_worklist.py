@@ -68,6 +68,7 @@ def test_the_same_key_in_two_partitions_is_two_keys() -> None:
 
 
 def test_what_ends_after_its_assignment_commits_nothing() -> None:
+    """Rule 18: a participant finishes what it was given, or leaves it to the next."""
     work = worklist()
     ticket = started(admit(work, P0, 0, "saga"))
     work.drop([P0])
