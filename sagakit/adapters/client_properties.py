@@ -38,6 +38,9 @@ PROTECTED: Final[Mapping[str, str]] = {
 }
 """Properties that cannot be set, each with the reason."""
 
+# Takeover must come before the dead member's transaction times out (10 s), or fencing it buys nothing.
+_SESSION: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
+
 _SECRET: Final = re.compile(r"password|secret|\.pem$|oauthbearer\.config|token|assertion|sasl\.username")
 
 
@@ -60,8 +63,13 @@ class ClientProperties:
         self._user = dict(user)
 
     def consumer(self, *, defaults: Properties, fixed: Properties) -> dict[str, Property]:
-        """The properties of a consumer: `defaults`, over them the user's, over them `fixed`."""
-        return self._merge("consumer", defaults, fixed)
+        """The properties of a consumer: `defaults`, over them the user's, over them `fixed`.
+
+        Every one has our session timeouts, also those that join no group: librdkafka compares them with the user's
+        `max.poll.interval.ms` all the same, and its own 45 s refuse a shorter one.
+        """
+        session = _SESSION if self.group_protocol == "classic" else {}  # else the broker's group configuration says it
+        return self._merge("consumer", {**session, **defaults}, fixed)
 
     def producer(self, *, defaults: Properties, fixed: Properties) -> dict[str, Property]:
         """The properties of a producer: `defaults`, over them the user's, over them `fixed`."""

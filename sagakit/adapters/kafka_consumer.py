@@ -28,8 +28,6 @@ _DEFAULTS: Final = {
 }
 
 _CLASSIC: Final[dict[str, Property]] = {"partition.assignment.strategy": "cooperative-sticky"}
-# Takeover must come before the dead member's transaction times out (10 s), or fencing it buys nothing.
-_CLASSIC_DEFAULTS: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
 
 _PLACEHOLDER_TIMEOUT_S: Final = 1.0
 """A rebalance call-back must not hold up the group."""
@@ -56,7 +54,7 @@ class GroupConsumer:
         self._consumer: Consumer = make_consumer(
             {
                 **properties.consumer(
-                    defaults={**_DEFAULTS, **(_CLASSIC_DEFAULTS if classic else {})},
+                    defaults=_DEFAULTS,
                     fixed={
                         "group.id": group,
                         "enable.auto.commit": False,

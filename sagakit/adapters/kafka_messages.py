@@ -122,9 +122,7 @@ class KafkaMessages:
             "auto.offset.reset": "error",
             "partition.assignment.strategy": "cooperative-sticky",
         }
-        if properties.group_protocol == "classic":  # else the broker's group configuration says these
-            consumer_defaults |= {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
-        else:
+        if properties.group_protocol != "classic":
             del fixed["partition.assignment.strategy"]
         self._consumer: Consumer = make_consumer(
             properties.consumer(defaults=consumer_defaults, fixed=fixed)

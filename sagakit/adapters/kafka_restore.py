@@ -48,6 +48,13 @@ _METADATA_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.1
 
 
+_OFFSETS_GONE: Final = (
+    "sagas have run, but the group has no offset left in any inbox partition: whatever started them would start them "
+    "again. Stop all orchestrators, find out why, set the group's offsets by hand in the inbox AND in every trigger "
+    "topic, and start them again"
+)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Restore:
     """One restore; the threads own it in turn. `cancelled` is set by the loop or the reader."""
@@ -190,6 +197,7 @@ class Restorer:
             both = [restore.partition] if restore.state is None else [restore.partition, restore.state]
             ends = self._offsets.ends(both)
             starts = self._offsets.starts(both)
+            begun_before = restore.state is None and restore.committed is None and self._offsets_are_gone(consumer)
         except KafkaException as exception:
             error = error_of(exception)
             self._complain(restore, f"its committed offset is not known yet: {error.str()}")
@@ -200,6 +208,10 @@ class Restorer:
         except LogUnavailableError as unavailable:
             self._complain(restore, str(unavailable))
             return self._refused(unavailable)
+        if begun_before:
+            self._complain(restore, _OFFSETS_GONE)
+            self._closed.wait(_RETRY_S)
+            return False
         restore.log_start = starts[restore.partition]
         if _is_lost(restore, log_end=ends[restore.partition]):
             self._hand_over(restore, _offset_lost(restore))
@@ -214,6 +226,23 @@ class Restorer:
         restore.progressed_at = time.monotonic()
         self._found.put(restore)
         return True
+
+    def _offsets_are_gone(self, consumer: Consumer) -> bool:
+        """Whether the group has no offset in any partition that has state: it has consumed, and that is forgotten.
+
+        A partition without state (of a trigger topic) looks like a new one then, and would be read anew from its
+        beginning. A first cycle that is still under way looks the same: its partition has an offset soon.
+        """
+        for topic, state_topic in self._state_topics.items():
+            count = len(consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions)
+            states = [TopicPartition(state_topic, number) for number in range(count)]
+            starts, ends = self._offsets.starts(states), self._offsets.ends(states)
+            asked = [
+                client_partition(TopicPartition(topic, one.partition)) for one in states if starts[one] < ends[one]
+            ]
+            if asked and all(one.offset < 0 for one in consumer.committed(asked, _COMMITTED_TIMEOUT_S)):
+                return True
+        return False
 
     def _refused(self, error: LogUnavailableError) -> bool:
         """Have the loop told, and let some time pass; False: it is not found yet."""

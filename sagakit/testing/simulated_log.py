@@ -339,6 +339,8 @@ class SimulatedLog:
         cluster, partition = self._cluster, restore.partition
         try:
             restore.committed = cluster.committed_offset(self._group_name, partition)
+            if restore.state is None and restore.committed is None and self._offsets_are_gone():
+                return False
         except PendingOffsetError:
             self._look_after(restore)
             return False
@@ -353,6 +355,18 @@ class SimulatedLog:
         if restore.state is not None and restore.read_state:
             restore.mark, restore.position = cluster.logs[restore.state].end, cluster.logs[restore.state].start
         return True
+
+    def _offsets_are_gone(self) -> bool:
+        """As the adapter to real Kafka judges it: the group has no offset in any partition that has state."""
+        logs = self._cluster.logs
+        with_state = [
+            one
+            for one in logs
+            if (topic := self._state_topics.get(one.topic)) is not None
+            and logs[TopicPartition(topic, one.partition)].start < logs[TopicPartition(topic, one.partition)].end
+        ]
+        committed = [self._cluster.committed_offset(self._group_name, one) for one in with_state]
+        return bool(committed) and all(one is None for one in committed)
 
     def _read_state(self, restore: _Restore, changes: list[Change]) -> None:
         """Read on to the mark, a portion a time."""

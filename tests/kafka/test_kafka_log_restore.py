@@ -201,6 +201,26 @@ def test_rule_4_a_vanished_offset_is_told_by_the_state_that_is_left(world: Kafka
     assert inbox(world, 0) not in again.restored
 
 
+def test_rule_4_with_the_groups_offsets_gone_no_trigger_is_read_anew(
+    world: KafkaWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rule 4: a trigger partition has no state to tell by; it would start every saga of its history once more."""
+    driver = running(world)
+    driver.until_restored(inbox(world, 0))
+    commit_one(driver, world, 0, b"1")
+    driver.log.close(10)
+    world.publish(world.trigger, 0, b"an old order")
+    for deleted in world.admin.delete_consumer_groups([world.group]).values():
+        deleted.result(timeout=30)
+
+    again = Driver(world.open("b"), first_offsets={TopicPartition(world.trigger, 0): 0})
+    again.log.subscribe([world.inbox, world.trigger])
+    again.until(lambda: again.lost)
+    again.until(lambda: "set the group's offsets by hand" in caplog.text)
+    assert not [one for one in again.restored if one.topic == world.trigger]
+    assert again.records == []
+
+
 def test_rule_4_a_first_offset_that_the_log_no_longer_has_is_lost(world: KafkaWorld) -> None:
     """Rule 4: what nobody has read must not go, and a lost offset must be loud."""
     partition = TopicPartition(world.trigger, 2)

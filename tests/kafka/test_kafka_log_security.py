@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -22,7 +22,7 @@ from sagakit.adapters.kafka_definitions import KafkaDefinitionLog
 from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.adapters.kafka_records import TRANSACTIONAL_ID_HEADER
 from sagakit.ports.log import Committed, LogUnavailableError, TopicPartition
-from sagakit.testing.fixtures import StartServer
+from sagakit.testing.fixtures import start_or_skip
 from sagakit.testing.kafka import KafkaCluster
 from tests.contract.worlds import PARTITIONS, Driver, KafkaWorld, values, work_of
 
@@ -35,6 +35,16 @@ RIGHTS = (
     (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
 )
 """READ and WRITE imply DESCRIBE. A prefix of transactional ids, since an instance ends what others left open."""
+
+
+@pytest.fixture(scope="module")
+def cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A broker that denies what is not granted. Rights name a prefix, so tests with one of their own keep apart."""
+    logs = tmp_path_factory.mktemp("secured")
+    described = KafkaCluster(1, security="tls+scram", users={"orchestrator": "a password"}, log_directory=logs)
+    started = start_or_skip(described, "Kafka over TLS", pytestconfig)
+    yield started
+    started.stop()
 
 
 def grant(world: KafkaWorld, user: str) -> None:
@@ -105,9 +115,8 @@ def until(driver: Driver, condition: Callable[[], object]) -> None:
     ],
 )
 def test_rights_that_are_withdrawn_for_a_while_end_nothing(
-    start_server: StartServer, topic_prefix: str, kinds: tuple[ResourceType, ...]
+    cluster: KafkaCluster, topic_prefix: str, kinds: tuple[ResourceType, ...]
 ) -> None:
-    cluster = start_server(KafkaCluster(1, security="tls+scram", users={"orchestrator": "a password"}))
     world = KafkaWorld(cluster.client_properties(), topic_prefix)
     world.properties = ClientProperties(cluster.client_properties("orchestrator"))
     driver = Driver(opened(world))
@@ -142,18 +151,16 @@ def test_rights_that_are_withdrawn_for_a_while_end_nothing(
 
 
 def test_an_orchestrators_rights_are_enough_and_without_them_it_says_what_is_missing(
-    start_server: StartServer, topic_prefix: str
+    cluster: KafkaCluster, topic_prefix: str
 ) -> None:
-    cluster = start_server(KafkaCluster(1, security="tls+scram", users={"orchestrator": "a password"}))
     world = KafkaWorld(cluster.client_properties(), topic_prefix)
     world.properties = ClientProperties(cluster.client_properties("orchestrator"))
     with pytest.raises(LogUnavailableError, match="transactional id") as refused:
         world.open()
     assert refused.value.fatal
 
-    grant(world, "orchestrator")
     partitions = [TopicPartition(world.inbox, number) for number in range(PARTITIONS)]
-    driver = Driver(world.open())
+    driver = Driver(opened(world))
     driver.log.subscribe([world.inbox])
     driver.until_restored(*partitions)
     world.publish(world.inbox, 0, b"1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
@@ -12,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from sagakit.testing.fixtures import StartServer
+from sagakit.testing.fixtures import start_or_skip
 from sagakit.testing.kafka import KafkaCluster
 from tests.kafka.test_participants import Shop, causation, payments, wait_until
 
@@ -24,6 +26,16 @@ RIGHTS = (
     (ResourceType.TOPIC, AclOperation.WRITE),
     (ResourceType.GROUP, AclOperation.READ),
 )
+
+
+@pytest.fixture(scope="module")
+def cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A broker that denies what is not granted. Rights name a prefix, so tests with one of their own keep apart."""
+    logs = tmp_path_factory.mktemp("secured")
+    described = KafkaCluster(1, security="tls+scram", users={USER: "a password"}, log_directory=logs)
+    started = start_or_skip(described, "Kafka over TLS", pytestconfig)
+    yield started
+    started.stop()
 
 
 def grant(shop: Shop) -> None:
@@ -55,10 +67,9 @@ def withdraw(shop: Shop, *kinds: ResourceType) -> None:
     ],
 )
 def test_rights_that_are_withdrawn_for_a_while_end_nothing(
-    start_server: StartServer, topic_prefix: str, kinds: tuple[ResourceType, ...]
+    cluster: KafkaCluster, topic_prefix: str, kinds: tuple[ResourceType, ...]
 ) -> None:
     """Also before the start: a service that may not join yet waits for it."""
-    cluster = start_server(KafkaCluster(1, security="tls+scram", users={USER: "a password"}))
     shop = Shop(cluster, topic_prefix)
     seen: list[str] = []
     mine = {name: value for name, value in cluster.client_properties(USER).items() if name != "bootstrap.servers"}

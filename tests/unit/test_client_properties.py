@@ -43,8 +43,18 @@ def test_the_users_properties_go_over_the_defaults_and_under_what_is_fixed() -> 
         "linger.ms": "9",
         "fetch.max.bytes": "5",
         "client.id": "ours",
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 2_000,
     }
     assert "fetch.max.bytes" not in properties.admin()
+
+
+def test_a_short_poll_interval_is_possible_also_where_no_group_is_joined() -> None:
+    """The client's own session timeout of 45 s refused it, and the threads that restore ended by it."""
+    properties = ClientProperties({"bootstrap.servers": "127.0.0.1:1", "consumer.max.poll.interval.ms": "10000"})
+    make_consumer(properties.consumer(defaults={}, fixed={"group.id": "g"})).close()
+    other = ClientProperties({"bootstrap.servers": "127.0.0.1:1", "group.protocol": "consumer"})
+    assert "session.timeout.ms" not in other.consumer(defaults={}, fixed={}), "the client does not know it there"
 
 
 def test_secrets_are_in_no_text() -> None:

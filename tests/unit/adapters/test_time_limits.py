@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sagakit.adapters import kafka_consumer, kafka_producer
+from sagakit.adapters import client_properties, kafka_producer
 from sagakit.participants import RuntimeSettings
 from sagakit.testing import simulated_cluster
 
 TRANSACTION_MS = kafka_producer.TRANSACTION_TIMEOUT_MS
-SESSION_MS = int(kafka_consumer._CLASSIC_DEFAULTS["session.timeout.ms"])
-HEARTBEAT_MS = int(kafka_consumer._CLASSIC_DEFAULTS["heartbeat.interval.ms"])
+SESSION_MS = int(client_properties._SESSION["session.timeout.ms"])
+HEARTBEAT_MS = int(client_properties._SESSION["heartbeat.interval.ms"])
 
 
 def test_a_dead_owner_is_replaced_before_its_transaction_times_out() -> None:

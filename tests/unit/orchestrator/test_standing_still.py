@@ -215,6 +215,20 @@ def test_a_lost_offset_stops_its_partition_loudly_and_its_state_is_restored_whol
     assert not any(one.header.run is None for one in bench.history(saga_id)), "the saga was known"
 
 
+def test_with_the_groups_offsets_gone_no_trigger_is_read_anew(bench: Bench) -> None:
+    """Rule 4: a trigger partition has no state to tell by; it would start every saga of its history once more."""
+    bench.place()
+    bench.cycles()
+    begun = bench.kinds(bench.saga())
+    bench.log.close(1)
+    bench.cluster.group(bench.topics.orchestrator_group).committed.clear()
+    bench.open()
+    bench.later(10)
+    assert "records were lost" in bench.blocked[INBOX]
+    assert f"{shop.ORDERS}[0]" in bench.orchestrator.health().restoring
+    assert bench.kinds(bench.saga()) == begun
+
+
 # Outcomes of a commit ------------------------------------------------------------------------------------------------
 
 
