@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sagakit.core import decide
 from sagakit.testing.kafka import KafkaCluster
 from tests.bench import engine, floor, standing
 
 Runner = Callable[[str], Mapping[str, float]]
 
-RESULTS: Final = Path("bench-results")
+RESULTS: Final = Path(__file__).resolve().parents[2] / "bench-results"
 
 
 def _pairs(options: argparse.Namespace) -> dict[str, tuple[Runner, Runner]]:
@@ -97,12 +98,21 @@ def main() -> int:
         for name, (engine_, floor_) in _pairs(options).items():
             if not options.only or name in options.only:
                 results[name] = _run_pairs(name, engine_, floor_, kafka.bootstrap, options.pairs)
+                _write(results, began)
         for name, runner in _alone(options).items():
             if not options.only or name in options.only:
                 results[name] = runner(kafka.bootstrap)
                 print(f"  {name}: {json.dumps(results[name])}", flush=True)
+                _write(results, began)
+    _table(results)
+    return 0
+
+
+def _write(results: Mapping[str, Any], began: float) -> None:
+    """Write what is known so far: a run that is cut off has measured something all the same."""
     report = {
         "commit": _commit(),
+        "build": "compiled" if str(decide.__file__).endswith(".so") else "pure",
         "python": platform.python_version(),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "took_s": round(time.time() - began),
@@ -110,8 +120,6 @@ def main() -> int:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
-    _table(results)
-    return 0
 
 
 def _table(results: Mapping[str, Any]) -> None:
