@@ -37,15 +37,19 @@ _NOBODY: Final = str(UUID(int=7))
 _SURPRISE: Final = '{"type": "record", "name": "Surprise", "namespace": "shop.proof", "fields": []}'
 
 
-def prove(house: House, folder: Path, *, prefix: str, rounds: int, seed: int = 1) -> dict[str, Any]:
-    """Send all of it, that many times; then let the registry and the broker go away, at start and later."""
-    cast = Cast(
+def by_hand(seed: int) -> Cast:
+    """A shop whose sagas the proof itself answers, and whose orchestrators think the broker takes little."""
+    return Cast(
         services=("inventory",),
         definitions=(BY_HAND,),
         orchestrator_environment={"SAGAKIT_MAX_RECORD_BYTES": str(MAX_RECORD_BYTES)},
         seed=seed,
     )
-    with Shop(house, folder, prefix, cast) as shop, open_desk(shop) as desk:
+
+
+def prove(house: House, folder: Path, *, prefix: str, rounds: int, seed: int = 1) -> dict[str, Any]:
+    """Send all of it, that many times; then let the registry and the broker go away, at start and later."""
+    with Shop(house, folder, prefix, by_hand(seed)) as shop, open_desk(shop) as desk:
         proof = _BadInput(shop, desk, Random(seed))
         for _ in range(rounds):
             proof.what_cannot_be_read()

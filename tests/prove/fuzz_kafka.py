@@ -12,11 +12,11 @@ from sagakit.core.events import Verb
 from sagakit.core.placement import partition_of
 from sagakit.ports.log import Outgoing, Record
 from tests.fuzz.mutations import mutated
-from tests.prove.bad_input import MAX_RECORD_BYTES, SAGA
+from tests.prove.bad_input import SAGA, by_hand
 from tests.prove.desk import Desk, open_desk
 from tests.prove.evidence import examine_rules, transitions
 from tests.prove.house import House, require
-from tests.prove.shop import BY_HAND, Cast, Shop, now_ms
+from tests.prove.shop import Shop, now_ms
 
 _BURST: Final = 1_000
 _REST_S: Final = 300.0
@@ -24,13 +24,7 @@ _REST_S: Final = 300.0
 
 def prove(house: House, folder: Path, *, prefix: str, records: int, seed: int = 1) -> dict[str, Any]:
     """Write `records` into the inbox, half of them with something wrong; each must be decided once, or passed on."""
-    cast = Cast(
-        services=("inventory",),
-        definitions=(BY_HAND,),
-        orchestrator_environment={"SAGAKIT_MAX_RECORD_BYTES": str(MAX_RECORD_BYTES)},
-        seed=seed,
-    )
-    with Shop(house, folder, prefix, cast) as shop, open_desk(shop) as desk:
+    with Shop(house, folder, prefix, by_hand(seed)) as shop, open_desk(shop) as desk:
         fuzz = _Fuzz(shop, desk, Random(seed))
         written = 0
         while written < records:
