@@ -7,10 +7,11 @@ read-committed one "the end" is the last stable offset.
 import logging
 import time
 from collections.abc import Collection
+from concurrent.futures import Future
 from typing import Final
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import OFFSET_END, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.kafka_records import client_partition, error_of
@@ -19,6 +20,8 @@ from sagakit.ports.log import LogUnavailableError, TopicPartition
 _logger = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 10.0
+_FIRST_TRY_S: Final = 1.0
+"""A leader that has died never answers; each further try, of the leader of that moment, may take twice as long."""
 _RETRY_S: Final = 0.05
 
 _MOVING: Final = frozenset(
@@ -29,9 +32,11 @@ _MOVING: Final = frozenset(
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
     }
 )
-"""A leader has moved, or was just elected: asking again finds it. The admin client does not do that by itself."""
+"""A leader has died or moved, or was just elected: asking again finds it. The client does not do that by itself."""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client has no types here
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -82,12 +87,13 @@ class Offsets:
             return {}
         question = {client_partition(one): which for one in partitions}
         give_up_at = time.monotonic() + timeout_s
+        patience_s = _FIRST_TRY_S
         while True:
             try:
-                asked = self._admin.list_offsets(question, isolation_level=isolation, request_timeout=timeout_s)
-                return {
-                    TopicPartition(one.topic, one.partition): future.result().offset for one, future in asked.items()
-                }
+                asked = self._admin.list_offsets(
+                    question, isolation_level=isolation, request_timeout=min(patience_s, timeout_s)
+                )
+                return {TopicPartition(one.topic, one.partition): answered(future) for one, future in asked.items()}
             except KafkaException as exception:
                 error = error_of(exception)
                 if error.code() not in _MOVING or time.monotonic() > give_up_at:
@@ -96,6 +102,7 @@ class Offsets:
                     ) from exception
                 time.sleep(_RETRY_S)
                 self._learn_leaders({one.topic for one in partitions}, timeout_s)
+                patience_s *= 2
 
     def _learn_leaders(self, topics: Collection[str], timeout_s: float) -> None:
         """Refresh what the client knows: it would go on asking under a leader epoch that is over."""
@@ -104,6 +111,22 @@ class Offsets:
                 self._admin.list_topics(topic, timeout_s)
             except KafkaException as exception:
                 _logger.info("asking for the leaders of %s: %s", topic, error_of(exception).str())
+
+
+def answered(asked: "Future[ListOffsetsResultInfo]") -> int:
+    """The offset that a broker told.
+
+    A leader that does not answer in time is no error to the client, which then gives the invalid offset -1001 as if it
+    had been told (seen with librdkafka 2.16 when a broker dies): taken for the end of the state, it would end a restore
+    before anything was read. -1 is an answer: no record is as young as was asked for.
+
+    Raises:
+        KafkaException: the broker did not answer, or refused.
+    """
+    offset: int = asked.result().offset
+    if offset < OFFSET_END:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT, "the partition's leader does not answer"))
+    return offset
 
 
 def _names(partitions: Collection[TopicPartition]) -> str:

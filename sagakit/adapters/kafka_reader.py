@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Message
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
@@ -67,8 +67,10 @@ class KafkaReader:
         """
         asked = ConsumerGroupTopicPartitions(group, [client_partition(partition)])
         answer = self._admin.list_consumer_group_offsets([asked], request_timeout=timeout_s)[group].result()
-        offset = answer.topic_partitions[0].offset
-        return None if offset < 0 else int(offset)
+        found = answer.topic_partitions[0]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return None if found.offset < 0 else int(found.offset)
 
     def read(self, partition: TopicPartition, from_offset: int | None = None) -> Iterator[list[Record]]:
         """All committed records of the partition, in chunks, up to the last stable offset of this moment.

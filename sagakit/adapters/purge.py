@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_consumer import offset_reader_properties
-from sagakit.adapters.kafka_offsets import Offsets
+from sagakit.adapters.kafka_offsets import Offsets, answered
 from sagakit.adapters.kafka_records import client_partition, error_of
 from sagakit.ports.log import LogUnavailableError, TopicPartition
 
@@ -72,7 +72,7 @@ class Purge:
         asked = self._admin.list_offsets(
             {client_partition(one): spec for one in partitions}, request_timeout=_TIMEOUT_S
         )
-        found = {TopicPartition(one.topic, one.partition): future.result().offset for one, future in asked.items()}
+        found = {TopicPartition(one.topic, one.partition): answered(future) for one, future in asked.items()}
         return {one: offset for one, offset in found.items() if offset >= 0}
 
     def _delete(self, before: dict[TopicPartition, int]) -> None:

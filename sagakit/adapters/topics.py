@@ -7,11 +7,12 @@ topic that forgets after a week.
 import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.kafka_records import error_of
@@ -254,9 +255,10 @@ class TopicAdmin:
             return {
                 resource.name: FoundTopic(
                     partitions=len(listed[resource.name].partitions),
-                    config={name: str(entry.value) for name, entry in future.result().items()},
+                    config={name: str(entry.value) for name, entry in entries.items()},
                 )
                 for resource, future in asked.items()
+                if (entries := _if_known(future)) is not None
             }
         except KafkaException as exception:
             raise _unavailable("the topics cannot be read", exception) from exception
@@ -323,6 +325,16 @@ class TopicAdmin:
         if fatal := [one for one in differences if one.fatal]:
             raise TopicsDifferError(fatal)
         return differences
+
+
+def _if_known(asked: "Future[dict[str, ConfigEntry]]") -> Mapping[str, ConfigEntry] | None:
+    """What was asked about a topic; None while the broker that was asked has not heard of it, as one just started."""
+    try:
+        return asked.result()
+    except KafkaException as exception:
+        if error_of(exception).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
 
 
 def _satisfies(name: str, wanted: str, found: str) -> bool:

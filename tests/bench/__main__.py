@@ -26,6 +26,10 @@ RESULTS: Final = Path(__file__).resolve().parents[2] / "bench-results"
 def _pairs(options: argparse.Namespace) -> dict[str, tuple[Runner, Runner]]:
     many, one = options.sagas, options.latency
     return {
+        "other-floor": (
+            lambda b: _other_floor(options.other_floor, b, many),
+            lambda b: floor.measure(b, many, latency=False, failing=False),
+        ),
         "saturated": (
             lambda b: engine.measure(b, many, latency=False, failing=False),
             lambda b: floor.measure(b, many, latency=False, failing=False),
@@ -47,6 +51,13 @@ def _pairs(options: argparse.Namespace) -> dict[str, tuple[Runner, Runner]]:
             lambda b: standing.bare_restore(b, options.snapshots),
         ),
     }
+
+
+def _other_floor(script: str, bootstrap: str, sagas: int) -> Mapping[str, float]:
+    """Run somebody else's floor once: a lower bound that is slower than it is none."""
+    command = [sys.executable, script, bootstrap, "--sagas", str(sagas), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
+    return {"sagas_per_s": float(json.loads(done.stdout)["sagas_per_s"])}
 
 
 def _alone(options: argparse.Namespace) -> dict[str, Runner]:
@@ -90,12 +101,20 @@ def main() -> int:
     parser.add_argument("--snapshots", type=int, default=200_000)
     parser.add_argument("--waiting", type=int, default=50_000)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument(
+        "--other-floor",
+        metavar="SCRIPT",
+        help="also compare another floor with this one: SCRIPT BOOTSTRAP --sagas N --json prints {sagas_per_s: …}",
+    )
     options = parser.parse_args()
     began = time.time()
     results: dict[str, Any] = {}
     with KafkaCluster() as kafka:
         floor.measure(kafka.bootstrap, 3000, latency=False, failing=False)  # the broker's first seconds are slow
-        for name, (engine_, floor_) in _pairs(options).items():
+        pairs = _pairs(options)
+        if options.other_floor is None:
+            del pairs["other-floor"]
+        for name, (engine_, floor_) in pairs.items():
             if not options.only or name in options.only:
                 results[name] = _run_pairs(name, engine_, floor_, kafka.bootstrap, options.pairs)
                 _write(results, began)

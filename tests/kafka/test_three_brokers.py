@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from sagakit.ports.log import TopicPartition
+from sagakit.adapters.client_properties import ClientProperties
+from sagakit.adapters.kafka_offsets import Offsets
+from sagakit.ports.log import LogUnavailableError, TopicPartition
 from sagakit.testing.kafka import KafkaCluster
 from tests.contract.worlds import PARTITIONS, KafkaWorld
 from tests.kafka.counter import Counter
@@ -47,3 +49,29 @@ def test_a_broker_of_three_that_dies_while_transactions_run(kafka3: KafkaCluster
     finally:
         world.close()
         kafka3.start_broker(victim)
+
+
+def test_what_a_dead_leader_does_not_tell_is_never_taken_for_an_offset(kafka3: KafkaCluster, topic_prefix: str) -> None:
+    """The client gives -1001 without an error then: as the end of the state it would restore nothing at all."""
+    topic = f"{topic_prefix}alone"
+    admin = AdminClient({**kafka3.client_properties(), **QUIET})
+    admin.create_topics([NewTopic(topic, 6, replication_factor=1)])[topic].result(timeout=30)
+    partitions = [TopicPartition(topic, number) for number in range(6)]
+    offsets = Offsets(ClientProperties({**kafka3.client_properties(), **QUIET}))
+    assert offsets.ends(partitions) == dict.fromkeys(partitions, 0)
+    victim = 3
+    led = [one for one in partitions if _leader(admin, one) == victim]
+    kafka3.kill_broker(victim)
+    try:
+        for ask in (offsets.ends, offsets.starts):
+            with pytest.raises(LogUnavailableError, match="are not known"):
+                ask(led, timeout_s=1)
+        assert offsets.ends(set(partitions) - set(led)) == dict.fromkeys(set(partitions) - set(led), 0)
+    finally:
+        kafka3.start_broker(victim)
+    assert offsets.ends(partitions) == dict.fromkeys(partitions, 0)
+
+
+def _leader(admin: AdminClient, partition: TopicPartition) -> int:
+    topic = admin.list_topics(partition.topic, timeout=30).topics[partition.topic]
+    return int(topic.partitions[partition.partition].leader)

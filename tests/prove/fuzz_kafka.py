@@ -33,7 +33,7 @@ def prove(house: House, folder: Path, *, prefix: str, records: int, seed: int = 
             written += count
             fuzz.look()
         shop.wait(shop.is_read, "everything that was written has been read", _REST_S)
-        shop.wait(lambda: shop.has_ended(list(fuzz.started())), "every saga has ended or waits for a person", _REST_S)
+        shop.wait(lambda: shop.is_at_rest(fuzz.started()), "every saga has ended or waits for a person alone", _REST_S)
         shop.wait(shop.is_read, "everything that was written has been read", _REST_S)
         complaints = list(_unaccounted(shop))
         require(not complaints, f"{len(complaints)} complaints: " + "\n".join(complaints[:10]))

@@ -3,7 +3,7 @@ line, orders placed as long as it takes, and all that happens watched."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,10 @@ from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.core.definition import Definition
+from sagakit.core.evolve import fold
 from sagakit.core.placement import partition_of
+from sagakit.core.schedule import next_due_ms
+from sagakit.core.state import Saga
 from sagakit.core.transitions import Transition
 from sagakit.core.values import Data, Payload
 from sagakit.demo.cluster import child_environment, provision, wait_until_ready
@@ -102,6 +105,7 @@ class Shop:
         self.kill_log = folder / "kills.jsonl"
         self.placed: list[Placed] = []
         self._told: dict[str, list[Transition]] = {}
+        self._resting: dict[str, int] = {}
         self.copied_starts: Counter[str] = Counter()
         """How often the proof itself wrote again the start that an event became, by the event's id."""
         self.definitions: dict[tuple[str, int], Definition] = {}
@@ -267,6 +271,22 @@ class Shop:
     def has_ended(self, saga_ids: Sequence[str]) -> bool:
         """Whether all of these have ended, or wait for a person."""
         return all(self.standing(one) not in (None, Standing.RUNNING) for one in saga_ids)
+
+    def is_at_rest(self, saga_ids: Iterable[str]) -> bool:
+        """Whether the clock alone changes none of these any more, but for markers that expire.
+
+        Less is not enough where people interfere: of a saga that waits for one, another branch may still be undone.
+        """
+        return all(self._rests(one) for one in saga_ids)
+
+    def _rests(self, saga_id: str) -> bool:
+        history = self.history(saga_id)
+        if self._resting.get(saga_id) != len(history):
+            state = fold(history)
+            if isinstance(state, Saga) and next_due_ms(state) is not None:
+                return False
+            self._resting[saga_id] = len(history)
+        return True
 
     def settle(self, timeout_s: float = WAIT_S) -> None:
         """Wait until all orders have ended and everything that was written has been read by whom it was for."""
