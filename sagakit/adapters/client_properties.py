@@ -10,8 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+# From where they are defined: `opentelemetry-instrument` replaces the names in `confluent_kafka`.
+# The client's and the demo's own are instrumented by `sagakit.telemetry`; those of a transaction or a group never are.
+from confluent_kafka.cimpl import Consumer, Producer
 
 Property: TypeAlias = str | int | float | bool
 Properties: TypeAlias = Mapping[str, Property]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from sagakit.adapters.client_properties import (
@@ -88,3 +92,25 @@ def test_the_group_protocol_is_the_users_choice() -> None:
     assert ClientProperties({}).group_protocol == "classic"
     assert ClientProperties({"group.protocol": "CONSUMER"}).group_protocol == "consumer"
     assert ClientProperties({"consumer.group.protocol": "consumer"}).group_protocol == "consumer"
+
+
+_UNDER_INSTRUMENTATION = """
+import json, sys
+from opentelemetry.instrumentation.confluent_kafka import ConfluentKafkaInstrumentor
+ConfluentKafkaInstrumentor().instrument()
+import confluent_kafka
+from confluent_kafka import cimpl
+from sagakit.adapters.client_properties import make_consumer, make_producer
+assert confluent_kafka.Producer is not cimpl.Producer, "the instrumentor replaces nothing: this proves nothing"
+properties = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+producer, consumer = make_producer(properties), make_consumer({**properties, "group.id": "g"})
+json.dump([type(producer) is cimpl.Producer, type(consumer) is cimpl.Consumer], sys.stdout)
+consumer.close()
+"""
+
+
+def test_auto_instrumentation_does_not_reach_these_clients() -> None:
+    """It is applied before the program's own imports, as `opentelemetry-instrument` does: hence a process."""
+    ran = subprocess.run([sys.executable, "-c", _UNDER_INSTRUMENTATION], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == [True, True]
