@@ -42,11 +42,12 @@ def business_key(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise InvalidKeyError(f"a business key must be a non-empty string or an integer, not {value!r}")
+        given = "an empty one" if value == "" else f"a value of type {type(value).__name__}"
+        raise InvalidKeyError(f"a business key must be a non-empty string or an integer, not {given}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidKeyError(f"the business key {value!r} is not valid Unicode text: {error.reason}") from error
+        raise InvalidKeyError(f"the business key is not valid Unicode text: {error.reason}") from error
     return value
 
 

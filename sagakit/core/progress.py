@@ -65,7 +65,9 @@ def begin(turn: Turn, task: Task) -> None:
 
 
 def _not_bool(value: object) -> EvaluationError:
-    return EvaluationError(expression="when", column=0, message=f"gives {value!r}, not true or false")
+    return EvaluationError(
+        expression="when", column=0, message=f"gives a value of type {type(value).__name__}, not true or false"
+    )
 
 
 def attempt(turn: Turn, task: Task) -> None:

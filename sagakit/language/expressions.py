@@ -18,6 +18,7 @@ from sagakit.core.definition import Expression
 from sagakit.core.values import Data, EvaluationError, Value
 from sagakit.language import syntax, wire
 from sagakit.language.desugar import DEFAULT, desugar
+from sagakit.language.failures import without_values
 
 Reads: TypeAlias = Mapping[str, frozenset[str] | None]
 """The top-level fields that are read of each variable; None: the variable is read as a whole."""
@@ -57,7 +58,7 @@ class ExpressionError(Exception):
 
 
 class NoValueError(Exception):
-    """A result that has no JSON form."""
+    """A result that has no JSON form. The message does not tell it: it is business data."""
 
 
 class PathExpression:
@@ -131,12 +132,12 @@ class CelExpression:
         try:
             result = self._compiled.eval(data=variables)
             if result.type() == _ERROR:
-                return self._error(_STATUS.sub("", str(result.value())))
+                return self._error(without_values(str(result.value())))
             return json_form(result.plain_value())
         except NoValueError as missing:
             return self._error(str(missing))
         except RUNTIME_ERRORS as error:
-            return self._error(f"the expression cannot be evaluated: {error}")
+            return self._error(f"the expression cannot be evaluated: {without_values(str(error))}")
 
     def _error(self, message: str) -> EvaluationError:
         # The runtime does not say at which operator an evaluation failed.
@@ -329,12 +330,12 @@ def json_form(value: object) -> Value:
         case timedelta():
             return _duration(value)
         case _:
-            raise NoValueError(f"the result {value!r} has no JSON form")
+            raise NoValueError(f"the result (of type {type(value).__name__}) has no JSON form")
 
 
 def _key(key: object) -> str:
     if not isinstance(key, str):
-        raise NoValueError(f"the key {key!r} of a map is not a string")
+        raise NoValueError(f"a key of a map (of type {type(key).__name__}) is not a string")
     return key
 
 
@@ -344,5 +345,5 @@ def _non_finite(value: float) -> str:
 
 def _duration(value: timedelta) -> str:
     if value < timedelta(0) or value.microseconds % 1_000:
-        raise NoValueError(f"the duration {value} is negative or finer than a millisecond: Avro has no such duration")
+        raise NoValueError("a duration is negative or finer than a millisecond: Avro has no such duration")
     return f"PT{value.days * 86_400 + value.seconds}.{value.microseconds // 1_000:03}S"

@@ -107,7 +107,8 @@ def test_a_saga_all_of_whose_steps_are_skipped_ends_with_its_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "said"), [(Failing(), "when: division by zero"), (Constant(1), "gives 1, not true or false")]
+    ("when", "said"),
+    [(Failing(), "when: division by zero"), (Constant(1), "gives a value of type int, not true or false")],
 )
 def test_a_first_step_whose_condition_has_no_value_ends_the_saga_with_its_start(when: Constant, said: str) -> None:
     told = Story(definition(task("a", when=when))).starts()
