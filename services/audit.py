@@ -181,7 +181,8 @@ def audit(ends: Sequence[OrderEnd], shop: ShopRows, scheduled: Collection[str] |
             *check_effects(ends, shop.ledgers),
             *(one for rows in shop.ledgers.values() for one in check_ledger(rows, scheduled)),
             *check_payments(ends, shop.payments),
-            *check_stock(shop.stock),
+            *check_stock(shop.stock, shop.reservations),
+            *check_reservations(ends, shop.reservations),
             *check_notifications(ends, shop.notifications),
         ),
     )
@@ -229,9 +230,9 @@ def check_effects(ends: Iterable[OrderEnd], ledgers: Mapping[str, LedgerRows]) -
 def check_ledger(rows: LedgerRows, scheduled: Collection[str] | None = None) -> list[Discrepancy]:
     """What must hold of one ledger, whatever the sagas say.
 
-    Each effect took place once, after an entry into its handler; each was undone at most once, and after it was done;
-    nothing took effect behind a fence. `scheduled` are the idempotency keys of all commands that the backlog knows:
-    with them, an effect that no command explains is found too.
+    Each effect, of a command or an event, took place once, after an entry into its handler; each was undone at most
+    once, and after it was done; nothing took effect behind a fence. `scheduled` are the idempotency keys of all
+    commands that the backlog knows: with them, an effect that no command explains is found too.
     """
     found: list[Discrepancy] = []
 
@@ -262,7 +263,8 @@ def check_ledger(rows: LedgerRows, scheduled: Collection[str] | None = None) -> 
             if undone[call.undoes] == 2:
                 add(call, "an effect that was undone twice")
     for effect in rows.effects:
-        if effect.what in ("effect", "undo") and (effect.what, effect.idempotency_key) not in done:
+        call_of = "effect" if effect.what == "event" else effect.what
+        if call_of in ("effect", "undo") and (call_of, effect.idempotency_key) not in done:
             add(effect, f"the {effect.what} is in no call")
         if scheduled is not None and effect.what != "event" and effect.idempotency_key not in scheduled:
             add(effect, f"the {effect.what} belongs to no command of the backlog")
@@ -301,18 +303,58 @@ def check_payments(ends: Collection[OrderEnd], payments: Iterable[PaymentRow]) -
     ]
 
 
-def check_stock(stock: Iterable[StockRow]) -> list[Discrepancy]:
-    """No unit comes from nowhere or gets lost, article by article."""
-    return [
-        Discrepancy(
-            saga_id="",
-            service="inventory",
-            what=f"{row.sku}: {row.on_hand} on hand, {row.reserved} reserved and {row.shipped} shipped are not the "
-            f"{row.opening} that were there at first",
-        )
-        for row in stock
-        if row.on_hand + row.reserved + row.shipped != row.opening
-    ]
+def check_stock(stock: Iterable[StockRow], reservations: Iterable[ReservationRow]) -> list[Discrepancy]:
+    """No unit comes from nowhere or gets lost, article by article, and each that is away is some order's."""
+    held: Counter[tuple[str, str]] = Counter()
+    for one in reservations:
+        held[one.sku, one.state] += one.quantity
+    found: list[Discrepancy] = []
+    for row in stock:
+        if row.on_hand + row.reserved + row.shipped != row.opening:
+            what = (
+                f"{row.sku}: {row.on_hand} on hand, {row.reserved} reserved and {row.shipped} shipped are not the "
+                f"{row.opening} that were there at first"
+            )
+            found.append(Discrepancy(saga_id="", service="inventory", what=what))
+        for state, units in (("reserved", row.reserved), ("shipped", row.shipped)):
+            if units != held[row.sku, state]:
+                what = f"{row.sku}: {units} are {state}, and the orders have {held[row.sku, state]}"
+                found.append(Discrepancy(saga_id="", service="inventory", what=what))
+    return found
+
+
+def check_reservations(ends: Iterable[OrderEnd], reservations: Iterable[ReservationRow]) -> list[Discrepancy]:
+    """Saga by saga: a completed order has exactly the units ordered, handed over; a compensated one holds nothing.
+
+    A parked order may hold what it has ordered, reserved, or nothing.
+    """
+    held: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for row in reservations:
+        if row.state != "released":
+            held[row.saga_id][row.state, row.sku] += row.quantity
+    found: list[Discrepancy] = []
+    for end in ends:
+        has = held.pop(end.saga_id, Counter())
+        states = {End.COMPLETED: ("shipped",), End.COMPENSATED: (), End.PARKED: ("reserved",)}[end.end]
+        allowed = [{(state, sku): units for sku, units in end.units.items()} for state in states]
+        if end.end is not End.COMPLETED:
+            allowed.append({})
+        if dict(has) not in allowed:
+            what = f"the saga is {end.end.value} and ordered {_units(end.units)}, and {_held(has)}"
+            found.append(Discrepancy(saga_id=end.saga_id, service="inventory", what=what))
+    found += (
+        Discrepancy(saga_id=saga_id, service="inventory", what=f"{_held(has)} for a saga that nobody knows")
+        for saga_id, has in held.items()
+    )
+    return found
+
+
+def _units(units: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {sku}" for sku, count in sorted(units.items()))
+
+
+def _held(has: Mapping[tuple[str, str], int]) -> str:
+    return ", ".join(f"{count} {sku} are {state}" for (state, sku), count in sorted(has.items())) or "nothing is held"
 
 
 def _standing(rows: LedgerRows) -> Counter[str]:

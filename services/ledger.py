@@ -2,8 +2,9 @@
 
 Two tables make an effect happen once and provable afterwards:
 
-- `calls` is only ever appended to. The entry into a handler is committed at once and on its own, so that it survives
-  a crash of the handler; what the handler then did is written with the effect.
+- `calls` is only ever appended to. The entry into a handler, of a command or an event, is committed at once and on its
+  own, so that it survives a crash of the handler; what the handler then did is written with the effect. A row of an
+  event has the direction `event`, the event's type as its step and the event's id as its command id and key.
 - `effects` holds one row per idempotency key (of an event: its id) with the reply that was given. Whatever comes
   again under that key (a redelivery, a retry) is answered from there. A compensation looks for the effect under
   `ctx.undoes`; where there is none, it leaves a *fence* there, and the command, should it come late, finds the fence
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -92,10 +93,10 @@ class Ledger:
             Rejected: `effect` raised it, now or before; or the command was compensated before it came (`FENCED`).
         """
         with self._transaction(ctx) as connection:
-            stored = _stored(connection, ctx.idempotency_key)
+            stored = kept = _stored(connection, ctx.idempotency_key)
             if stored is None:
                 stored = self._do(connection, ctx, "effect", effect)
-        return _answer(stored, reply)
+        return self._leave(ctx, reply, stored, new=kept is None)
 
     def undo(
         self,
@@ -107,7 +108,7 @@ class Ledger:
         """Undo the effect under `ctx.undoes`, once; without one, fence the late command and say `nothing`."""
         assert ctx.undoes is not None  # a compensation handler is never called without
         with self._transaction(ctx) as connection:
-            stored = _stored(connection, ctx.idempotency_key)
+            stored = kept = _stored(connection, ctx.idempotency_key)
             if stored is None:
                 forward = _stored(connection, ctx.undoes)
                 if forward is not None and forward[0] == "effect":
@@ -115,13 +116,14 @@ class Ledger:
                 else:
                     if forward is None:
                         _keep(connection, ctx, ctx.undoes, "fence", "{}")
-                        _note(connection, ctx, "fence")
+                        _note(connection, _row_of(ctx), "fence")
                     stored = self._do(connection, ctx, "nothing", lambda _: nothing())
-        return _answer(stored, reply)
+        return self._leave(ctx, reply, stored, new=kept is None)
 
     def notice(self, ctx: EventContext, effect: Callable[[sqlite3.Connection], object]) -> bool:
         """Do `effect` once per event id; False if it was done before."""
         connection = self.connection()
+        _note(connection, _row_of(ctx), "entry")  # on its own, at once
         connection.execute("BEGIN IMMEDIATE")
         try:
             kept = connection.execute(
@@ -130,6 +132,7 @@ class Ledger:
             ).rowcount
             if kept:
                 effect(connection)
+                _note(connection, _row_of(ctx), "effect")
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -157,7 +160,8 @@ class Ledger:
     @contextmanager
     def _transaction(self, ctx: Context) -> Iterator[sqlite3.Connection]:
         connection = self.connection()
-        _note(connection, ctx, "entry")  # on its own, at once
+        _note(connection, _row_of(ctx), "entry")  # on its own, at once
+        failpoint("participant.in-handler", ctx.command_id)
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -178,8 +182,14 @@ class Ledger:
             what = "rejection"
             reply = json.dumps({"code": rejected.code, "message": rejected.message, "details": rejected.details})
         _keep(connection, ctx, ctx.idempotency_key, what, reply)
-        _note(connection, ctx, what)
+        _note(connection, _row_of(ctx), what)
         return what, reply
+
+    def _leave(self, ctx: Context, reply: type[Reply], stored: tuple[str, str], *, new: bool) -> Reply:
+        """Give the reply; a crash here is one between effect and reply, where there is an effect that is `new`."""
+        if new and stored[0] in ("effect", "undo"):
+            failpoint("participant.between-effect-and-reply", ctx.command_id)
+        return _answer(stored, reply)
 
 
 def _stored(connection: sqlite3.Connection, idempotency_key: str) -> tuple[str, str] | None:
@@ -196,21 +206,19 @@ def _keep(connection: sqlite3.Connection, ctx: Context, idempotency_key: str, wh
     )
 
 
-def _note(connection: sqlite3.Connection, ctx: Context, what: str) -> None:
+_Row: TypeAlias = tuple[str, str, str, int, str, str, str | None]
+"""What a row of `calls` says of the message: saga, step, direction, attempt, id, idempotency key, what it undoes."""
+
+
+def _row_of(ctx: Context | EventContext) -> _Row:
+    if isinstance(ctx, EventContext):
+        return ctx.correlation_id or "", ctx.type, "event", ctx.attempt, ctx.event_id, ctx.event_id, None
+    return ctx.saga_id, ctx.address, ctx.direction, ctx.attempt, ctx.command_id, ctx.idempotency_key, ctx.undoes
+
+
+def _note(connection: sqlite3.Connection, row: _Row, what: str) -> None:
     connection.execute(
-        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            what,
-            ctx.saga_id,
-            ctx.address,
-            ctx.direction,
-            ctx.attempt,
-            ctx.command_id,
-            ctx.idempotency_key,
-            ctx.undoes,
-            os.getpid(),
-            _now_ms(),
-        ),
+        "INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (what, *row, os.getpid(), _now_ms())
     )
 
 

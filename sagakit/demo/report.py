@@ -161,6 +161,12 @@ def too_few_kills(console: Console, provoked: int, wanted: int) -> None:
     )
 
 
+def doubtful_kills(console: Console, doubts: Iterable[str]) -> None:
+    """The kills that did not hit what they were meant to hit."""
+    for line in doubts:
+        console.print(Text(f"A kill proves nothing: {line}", style=_BAD))
+
+
 def closing(console: Console, verdict: Verdict) -> None:
     """The last line."""
     if verdict.passed:

@@ -15,8 +15,10 @@ from sagakit.adapters.memory_registry import MemoryRegistry
 from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.errors import UnencodableError
 from sagakit.core.definition import Definition
+from sagakit.core.transitions import Transition
 from sagakit.demo import report
 from sagakit.demo.cluster import ORCHESTRATORS, Cluster, cluster_stage
+from sagakit.demo.deaths import answered, unproven
 from sagakit.demo.embedded import embedded_stage
 from sagakit.demo.play import Play
 from sagakit.demo.stage import ORDER_PLACED, PROJECT, Stage, WrongFileError, definition_bundle, shop_schemas
@@ -120,7 +122,9 @@ def _run(options: Options, console: Console, folder: Path) -> bool:
             deaths = stage.supervisor.deaths()
             account = account_of(play.placed, play.watch, definition_finder(definition))
             account.save(folder / ACCOUNT)
-            verdict = judge(account, read_shop(ledgers))
+            rows = read_shop(ledgers)
+            verdict = judge(account, rows)
+            doubts = unproven(deaths, rows.ledgers, set(_answered(play.watch))) if deaths else []
             stories = list(_stories(play.watch, definition))
     console.print(report.results(account))
     if deaths:
@@ -130,10 +134,16 @@ def _run(options: Options, console: Console, folder: Path) -> bool:
     console.print(report.books(verdict))
     if len(deaths) < options.kills:
         report.too_few_kills(console, len(deaths), options.kills)
+    report.doubtful_kills(console, doubts)
     report.closing(console, verdict)
     if options.as_json:
         print(json.dumps(report.as_json(verdict, deaths)))
-    return verdict.passed and len(deaths) >= options.kills
+    return verdict.passed and len(deaths) >= options.kills and not doubts
+
+
+def _answered(watch: Watch) -> Iterator[str]:
+    for saga_id in watch.sagas:
+        yield from answered(one for one in watch.history(saga_id) if isinstance(one, Transition))
 
 
 def _stage(options: Options, folder: Path, ledgers: Path, say: Callable[[str], None]) -> AbstractContextManager[Stage]:

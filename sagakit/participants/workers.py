@@ -20,7 +20,6 @@ from typing import Any, Final, Protocol, TypeAlias
 from pydantic import BaseModel
 
 from sagakit.contracts.envelope import CommandHeaders
-from sagakit.failpoints import failpoint
 from sagakit.participants.answers import Answer, Sender
 from sagakit.participants.context import Context, EventContext
 from sagakit.participants.desk import Desk, Job
@@ -182,7 +181,6 @@ class Workers:
         for attempt, pause_s in enumerate((*self._pauses(call), None), start=1):
             if attempt > 1:
                 call = _attempt(call, attempt)
-            failpoint("participant.in-handler", _id_of(call))
             try:
                 outcome = call.handler.call(call.message, call.context)
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, and is answered
@@ -192,7 +190,6 @@ class Workers:
             self._log_retry(call, outcome, pause_s)
             if not self._desk.wait(job, pause_s):
                 return self._desk.given_back(job)
-        failpoint("participant.between-effect-and-reply", _id_of(call))
         answer = self._patiently(job, partial(self._exchange.answer, job.item, call, outcome))
         return self._desk.given_back(job) if answer is _GIVEN_UP else self._conclude(job, answer)
 
@@ -265,7 +262,6 @@ class Workers:
         for attempt, pause_s in enumerate((*self._pauses(call), None), start=1):
             if attempt > 1:
                 call = _attempt(call, attempt)
-            failpoint("participant.in-handler", _id_of(call))
             try:
                 outcome = await call.handler.call(call.message, call.context)
             except asyncio.CancelledError as error:
@@ -285,7 +281,6 @@ class Workers:
                 self._resting.discard(job)
             if not self._desk.wanted(job):
                 raise asyncio.CancelledError
-        failpoint("participant.between-effect-and-reply", _id_of(call))
         try:
             answer = self._exchange.answer(job.item, call, outcome)
         except RegistryUnavailableError:  # then a thread waits for it, and not the loop
@@ -312,7 +307,3 @@ def _may_retry(outcome: Outcome) -> bool:
 
 def _attempt(call: Call, attempt: int) -> Call:
     return replace(call, context=replace(call.context, attempt=attempt))
-
-
-def _id_of(call: Call) -> str:
-    return call.context.command_id if isinstance(call.context, Context) else call.context.event_id

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sagakit.demo.deaths import answered, unproven
 from sagakit.demo.processes import Kills
 from sagakit.failpoints import POINTS
-from tests.prove.evidence import examine
+from services.books import read_shop
+from tests.prove.evidence import examine, transitions
 from tests.prove.house import House, require
 from tests.prove.shop import Cast, Shop
 
@@ -63,7 +65,10 @@ class Planned(Kills):
 
 
 def prove(house: House, folder: Path, *, prefix: str, kills: int, seed: int = 1) -> dict[str, Any]:
-    """Kill that many, each place in its turn; then compare backlog, ledgers, state and inbox, saga by saga."""
+    """Kill that many, each place in its turn; then compare backlog, ledgers, state and inbox, saga by saga.
+
+    Each death within a command has to be what it says, by the ledger of the service that died.
+    """
     assert set(PLACES) == POINTS
     plan = Planned(count=kills, seed=seed, log=folder / "kills.jsonl", quotas=quotas(kills))
     began = time.monotonic()
@@ -79,6 +84,8 @@ def prove(house: House, folder: Path, *, prefix: str, kills: int, seed: int = 1)
         at = Counter(death.point for death in shop.troupe.deaths())
         who = Counter(death.who for death in shop.troupe.deaths())
         counts = examine(shop)
+        doubts = unproven(shop.troupe.deaths(), read_shop(shop.ledgers).ledgers, set(answered(transitions(shop))))
+    require(not doubts, "kills that did not hit what they were meant to hit:\n  " + "\n  ".join(doubts))
     require(len(at) == min(kills, len(PLACES)), f"not every place was reached: {dict(at)}")
     for place, what in (
         ("orchestrator.transaction-open", "with a transaction open"),

@@ -1,6 +1,7 @@
 """The audit finds each kind of wrong, and nothing in what is right."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,9 @@ def shop() -> ShopRows:
             "payments": ledger("payments", *undoable),
             "shipping": ledger("shipping", effect("s1")),
             "orders": ledger("orders", effect("s1")),
-            "notifications": LedgerRows(service="notifications", calls=(), effects=(effect("s1", "event"),)),
+            "notifications": LedgerRows(
+                service="notifications", calls=calls(effect("s1", key="event-s1")), effects=(effect("s1", "event"),)
+            ),
         },
         payments=[
             PaymentRow(payment_id="p1", order_id="o1", saga_id="s1", charged_cents=700, refunded_cents=0),
@@ -114,6 +117,51 @@ def test_stock_that_is_missing(shop: ShopRows) -> None:
     wrong = replace(shop, stock=[replace(shop.stock[0], on_hand=96)])
     assert not audit(ENDS, wrong).books.stock_balances
     assert found(wrong) == {("inventory", "")}
+
+
+def with_reservation(shop: ShopRows, number: int, **changes: Any) -> ShopRows:
+    rows = list(shop.reservations)
+    rows[number] = replace(rows[number], **changes)
+    return replace(shop, reservations=rows)
+
+
+def test_an_order_that_was_never_handed_over(shop: ShopRows) -> None:
+    """As when inventory never hears that the order is confirmed: no total changes, and the parcel stays."""
+    kept = with_reservation(shop, 0, state="reserved")
+    kept = replace(kept, stock=[replace(shop.stock[0], reserved=3, shipped=0)])
+    assert audit(ENDS, kept).books.stock_balances
+    assert found(kept) == {("inventory", "s1")}
+
+
+def test_units_that_went_from_one_order_to_another(shop: ShopRows) -> None:
+    other = replace(DONE, saga_id="s4", order_id="o4")
+    theirs = replace(shop.reservations[0], saga_id="s4", order_id="o4", quantity=3)
+    wrong = with_reservation(shop, 0, quantity=1)
+    verdict = audit((*ENDS, other), replace(wrong, reservations=[*wrong.reservations, theirs]))
+    units = [one.saga_id for one in verdict.discrepancies if "ordered" in one.what]
+    assert units == ["s1", "s4"]
+
+
+def test_stock_that_an_undone_order_still_holds(shop: ShopRows) -> None:
+    assert ("inventory", "s2") in found(with_reservation(shop, 1, state="reserved"))
+
+
+def test_stock_that_left_although_its_order_waits_for_a_person(shop: ShopRows) -> None:
+    assert ("inventory", "s3") in found(with_reservation(shop, 2, state="shipped"))
+
+
+def test_stock_that_is_away_for_no_order(shop: ShopRows) -> None:
+    assert found(replace(shop, stock=[replace(shop.stock[0], reserved=0, shipped=3)])) == {("inventory", "")}
+
+
+def test_stock_of_a_saga_that_nobody_knows(shop: ShopRows) -> None:
+    ghost = replace(shop.reservations[0], saga_id="ghost")
+    assert ("inventory", "ghost") in found(replace(shop, reservations=[*shop.reservations, ghost]))
+
+
+def test_what_an_event_did_and_no_call_tells(shop: ShopRows) -> None:
+    untold = replace(shop.ledgers["notifications"], calls=())
+    assert found(replace(shop, ledgers={**shop.ledgers, "notifications": untold})) == {("notifications", "s1")}
 
 
 def test_an_effect_missing_in_a_completed_saga(shop: ShopRows) -> None:

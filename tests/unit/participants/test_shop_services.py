@@ -233,6 +233,25 @@ def test_a_customer_is_told_once_an_event(folder: Path) -> None:
     assert [(row.event_id, row.kind) for row in told] == [("event-1", "confirmed"), ("2", "rejected")]
 
 
+def test_an_event_handler_leaves_its_entry_at_once_and_its_effect_once(folder: Path) -> None:
+    def breaks(_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        notifications.ledger.notice(event(), breaks)
+    notifications.tell_confirmed(CONFIRMED, replace(event(), attempt=2))
+    notifications.tell_confirmed(CONFIRMED, event())
+    rows = books.read_shop(folder).ledgers["notifications"]
+    assert [(call.what, call.attempt) for call in rows.calls] == [
+        ("entry", 1),
+        ("entry", 2),
+        ("effect", 2),
+        ("entry", 1),
+    ]
+    assert {(call.saga_id, call.direction, call.command_id) for call in rows.calls} == {(SAGA, "event", "event-1")}
+    assert check_ledger(rows) == []
+
+
 def test_ledgers_of_honest_services_have_nothing_wrong(folder: Path) -> None:
     payments.charge(CHARGE, forward("charge"))
     payments.refund(RefundCard(order_id="order-1"), backward("charge"))
