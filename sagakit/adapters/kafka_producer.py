@@ -45,6 +45,8 @@ _SEND_OFFSETS_TIMEOUT_S: Final = 5.0
 # (https://github.com/confluentinc/librdkafka/issues/5511 and /5456). Another producer finds the coordinator at once.
 _SEND_OFFSETS_OVERDUE_S: Final = 6.0
 _FENCES_MAX: Final = 3
+_OPEN: Final = "orchestrator.transaction-open"
+_OPENING_S: Final = 5.0
 _IN_COMMIT: Final = "orchestrator.in-commit"
 _AT_ONCE_S: Final = 0.0005
 _FENCES_WINDOW_S: Final = 30.0
@@ -156,7 +158,8 @@ class TransactionalProducer:
             try:
                 _repeat(producer.begin_transaction)
                 self._produce(producer, records)
-                failpoint("orchestrator.transaction-open")
+                if is_armed(_OPEN) and records:
+                    _pass_within_transaction(producer)
                 _repeat(lambda: self._send_offsets(producer, offsets, group_metadata()))
                 failpoint("orchestrator.before-commit")
             except _CycleFailedError as failure:
@@ -274,6 +277,15 @@ class TransactionalProducer:
                 raise
             _logger.warning("%s", error)  # and raised again where restores begin, which wait for it
         return Unknown(reason=reason)
+
+
+def _pass_within_transaction(producer: Producer) -> None:
+    """Pass the failpoint once the broker has the records, and so has the transaction open: not while they are queued.
+
+    A transaction that the broker does not take is not open, and the point is not passed.
+    """
+    if producer.flush(_OPENING_S) == 0:
+        failpoint(_OPEN)
 
 
 def _pass_within_commit(producer: Producer) -> bool:

@@ -96,6 +96,7 @@ def test_rules_3_and_16_a_stopped_process_cannot_commit_after_it_lost_its_partit
     command = [sys.executable, "-m", "tests.kafka.log_instance", json.dumps(settings)]
     with Process.start("zombie", command, log_directory=tmp_path, environment=stop, working_directory=ROOT) as zombie:
         zombie.wait_until((tmp_path / "failpoints").exists, timeout_s=60, what="stopped with its transaction open")
+        assert any(has_open_transaction(world, world.out, number) for number in range(PARTITIONS))
         heir = running(world, "heir")
         heir.until(lambda: len(heir.records) == 2)
         assert heir.log.commit(work_of(world, heir.take())) == Committed()
@@ -104,6 +105,16 @@ def test_rules_3_and_16_a_stopped_process_cannot_commit_after_it_lost_its_partit
     assert outcome[1] in {"Aborted", "Unknown"}, outcome[0]
     assert [value for n in range(PARTITIONS) for value in values(world.visible(world.out, n))] == [b"1", b"2"]
     assert values(world.visible(world.state, 0)) == [b"1", b"2"]
+
+
+def has_open_transaction(world: KafkaWorld, topic: str, partition: int) -> bool:
+    """Whether the broker holds records there that are neither committed nor aborted."""
+    ends = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        reader = Consumer({**world.plain, "group.id": "onlooker", "isolation.level": isolation})
+        ends.append(reader.get_watermark_offsets(confluent_kafka.TopicPartition(topic, partition), timeout=10)[1])
+        reader.close()
+    return ends[0] < ends[1]
 
 
 def test_rule_11_a_full_queue_aborts_the_whole_cycle(kafka_world_with_small_queue: KafkaWorld) -> None:
