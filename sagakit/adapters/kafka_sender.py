@@ -90,6 +90,8 @@ class KafkaSender:
             self._producer.flush(self._timeout_s + 1)
         except SystemError as error:  # how the client reports a Ctrl-C that came within one of its call-backs
             raise KeyboardInterrupt from error
+        except KafkaException as fatal:
+            raise _error(records[0], error_of(fatal)) from fatal
         if failed:
             raise _error(*failed[0])
         if None in placed:

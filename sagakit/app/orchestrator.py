@@ -17,7 +17,6 @@ from sagakit.orchestrator.catalog import Catalog
 from sagakit.orchestrator.clock import Clock, wall_clock_ms
 from sagakit.orchestrator.decider import Decider
 from sagakit.orchestrator.loop import Orchestrator
-from sagakit.orchestrator.published import decoder
 from sagakit.orchestrator.reader import Reader
 from sagakit.orchestrator.writer import Writer
 from sagakit.ports.log import DefinitionLog, TransactionalLog
@@ -63,7 +62,7 @@ def assemble(
     avro = AvroCodec(registry)
     payloads = PlainPayloadCodec(avro)
     topics = settings.topics
-    catalog = Catalog(definitions, decoder(own), topics.service_topic)
+    catalog = Catalog(definitions, own, topics.service_topic, clock)
     reader = Reader(settings.namespace, own, payloads)
     writer = Writer(settings.namespace, topics, own, payloads, avro, settings.max_record_bytes)
     decider = Decider(settings.namespace, settings.partitions, topics.inbox, catalog, reader, writer)

@@ -37,6 +37,7 @@ class PublishedDefinition:
     source: str
     schemas: Mapping[str, str]
     first_offsets: Mapping[TopicPartition, int]
+    command_partitions: Mapping[str, int]
     published_at_ms: int
     published_by: str | None
 
@@ -170,7 +171,7 @@ def _require(settings: Settings, registry: SchemaRegistry, bundles: Sequence[Bun
         compiled = compile_bundle(bundle.canonical, bundle.schemas)
         for name in _service_topics(compiled):
             needed[settings.topics.service_topic(name)] = bundle.name
-        problems += _unregistered(registry, bundle)
+        problems += _unregistered(registry, bundle, compiled, settings)
     missing = needed.keys() - known_topics(settings).keys()
     if missing:
         problems.append(
@@ -181,30 +182,58 @@ def _require(settings: Settings, registry: SchemaRegistry, bundles: Sequence[Bun
         raise PublishingRefusedError(f"{names} cannot run yet: {'; '.join(problems)}")
 
 
-def _unregistered(registry: SchemaRegistry, bundle: Bundle) -> list[str]:
-    missing: list[str] = []
-    for name, text in bundle.schemas.items():
-        try:
-            registry.schema_id(name, text)
-        except UnknownSchemaError:
-            missing.append(name)
+def _unregistered(registry: SchemaRegistry, bundle: Bundle, definition: Definition, settings: Settings) -> list[str]:
+    """What says that schemas are not registered: each under its record's name, since that is where writers look.
+
+    Who sends the start record may have registered it under its topic's name: sagakit only reads it, by the id it bears.
+    """
+    elsewhere: dict[str, str] = {}
+    if definition.trigger_topic is not None and definition.start not in _written(definition):
+        elsewhere[definition.start] = f"{settings.topics.service_topic(definition.trigger_topic)}-value"
+    missing = [
+        name
+        for name, text in bundle.schemas.items()
+        if not any(_is_registered(registry, subject, text) for subject in (name, elsewhere.get(name)) if subject)
+    ]
     if not missing:
         return []
     return [f"the schema of {', '.join(missing)} is not registered as it is here; run `sagakit schemas register`"]
 
 
-def _service_topics(definition: Definition) -> set[str]:
-    """The topics, without the prefix, that a definition reads and writes."""
+def _is_registered(registry: SchemaRegistry, subject: str, text: str) -> bool:
+    try:
+        registry.schema_id(subject, text)
+    except UnknownSchemaError:
+        return False
+    return True
+
+
+def _written(definition: Definition) -> set[str]:
+    """The records that sagakit itself writes for a definition."""
+    tasks = definition.tasks.values()
+    commands = {command.type for task in tasks for command in (task.command, task.compensate) if command is not None}
+    return commands | {end.type for end in (definition.completed, definition.compensated) if end is not None}
+
+
+def _services(definition: Definition) -> set[str]:
     commands = [task.command for task in definition.tasks.values()]
     commands += [task.compensate for task in definition.tasks.values() if task.compensate is not None]
-    topics = {f"{command.service}.commands" for command in commands}
+    return {command.service for command in commands}
+
+
+def _service_topics(definition: Definition) -> set[str]:
+    """The topics, without the prefix, that a definition reads and writes."""
+    topics = {f"{service}.commands" for service in _services(definition)}
     topics |= {end.topic for end in (definition.completed, definition.compensated) if end is not None}
     return topics if definition.trigger_topic is None else topics | {definition.trigger_topic}
 
 
 def _record(settings: Settings, own: OwnRecords, bundle: Bundle, by: str, at_ms: int) -> Outgoing:
-    trigger = compile_bundle(bundle.canonical, bundle.schemas).trigger_topic
+    definition = compile_bundle(bundle.canonical, bundle.schemas)
+    trigger = definition.trigger_topic
     firsts = {} if trigger is None else _ends(settings, settings.topics.service_topic(trigger))
+    with connect_reader(settings) as reader:
+        counts = {name: reader.partitions(settings.topics.commands(name)) for name in sorted(_services(definition))}
     fields: dict[str, Any] = {
         "name": bundle.name,
         "version": bundle.version,
@@ -215,6 +244,7 @@ def _record(settings: Settings, own: OwnRecords, bundle: Bundle, by: str, at_ms:
         "first_offsets": [
             {"topic": one.topic, "partition": one.partition, "offset": offset} for one, offset in firsts.items()
         ],
+        "command_partitions": counts,
         "published_at_ms": at_ms,
         "published_by": by,
     }

@@ -39,6 +39,7 @@ from sagakit.core.events import (
     TraceContext,
     Verb,
 )
+from sagakit.core.placement import partition_of
 from sagakit.core.values import CONFLUENT, Opened, Payload
 from sagakit.ports.log import Outgoing, Record
 
@@ -273,9 +274,18 @@ def _control(
 
 
 def encode_command(
-    action: SendCommand, schema: CompiledSchema, avro: AvroCodec, topics: Topics, reply_partition: int, at_ms: int
+    action: SendCommand,
+    schema: CompiledSchema,
+    avro: AvroCodec,
+    topics: Topics,
+    reply_partition: int,
+    at_ms: int,
+    partitions: int | None = None,
 ) -> Outgoing:
     """The command's record. `reply_partition` is the partition of the inbox that the saga lives in.
+
+    `partitions` is the count that the command's topic had when the definition was published: a command and what undoes
+    it share a partition although the topic grows between them. None leaves the placing to the client.
 
     Raises:
         UnencodableError: the data does not fit the schema.
@@ -300,7 +310,9 @@ def encode_command(
     if action.undoes is not None:
         headers.append((env.UNDOES, action.undoes.encode()))
     value = avro.encode(schema, action.data)
-    return Outgoing(topics.commands(action.service), None, action.saga_id.encode(), value, headers)
+    key = action.saga_id.encode()
+    partition = None if partitions is None else partition_of(key, partitions)
+    return Outgoing(topics.commands(action.service), partition, key, value, headers)
 
 
 def encode_event(action: PublishEvent, schema: CompiledSchema, avro: AvroCodec, topics: Topics, at_ms: int) -> Outgoing:

@@ -202,6 +202,7 @@ def _publish_definition(properties: ClientProperties, settings: Settings, regist
         "source": published.source,
         "schemas": dict(published.schemas),
         "first_offsets": [],
+        "command_partitions": {},
         "published_at_ms": wall_clock_ms(),
         "published_by": "demo",
     }

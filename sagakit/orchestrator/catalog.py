@@ -1,60 +1,32 @@
 """The published definitions, as this process knows them, compiled once."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
 
 import structlog
 
-from sagakit.core.definition import Definition
+from sagakit.contracts.denials import Denials
+from sagakit.contracts.errors import UnknownSchemaIdError
+from sagakit.contracts.own import OwnRecords
 from sagakit.core.turn import ENGINE_LEVEL
+from sagakit.language.published import Namespace, Published, Unusable, decode_published
 from sagakit.orchestrator.blocked import PartitionBlockedError
+from sagakit.orchestrator.clock import Clock
 from sagakit.ports.log import DefinitionLog, LogUnavailableError, Record, TopicPartition
+from sagakit.ports.registry import RegistryUnavailableError
 
 _log = structlog.get_logger("sagakit.orchestrator")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """One published version: the compiled definition, the schemas of its records, and where its triggers begin.
-
-    `triggers_from` holds, for each partition of the trigger topic (full name), the first offset that can start a saga
-    of this version; a partition that is not named begins at 0, since it did not exist when the version was published.
-    """
-
-    definition: Definition
-    schemas: Mapping[str, str]
-    triggers_from: Mapping[TopicPartition, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace:
-    """What holds for the whole namespace: how many partitions it was made with, and which engine level it may write."""
-
-    partitions: int
-    engine_level: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unusable:
-    """A record of the definitions topic that this process cannot use, and why."""
-
-    key: str
-    reason: str
-
-
-DecodeDefinition: TypeAlias = Callable[[Record], Published | Namespace | Unusable | None]
-"""Reads one record of the definitions topic; None for a tombstone."""
 
 
 class Catalog:
     """Every version of every definition, read from the definitions topic to its end."""
 
-    def __init__(self, log: DefinitionLog, decode: DecodeDefinition, topic_name: Callable[[str], str]) -> None:
+    def __init__(self, log: DefinitionLog, own: OwnRecords, topic_name: Callable[[str], str], clock: Clock) -> None:
         self._log = log
-        self._decode = decode
+        self._own = own
         self._topic_name = topic_name
+        self._clock = clock
+        self._denials = Denials()
         self._versions: dict[str, dict[int, Published]] = {}
         self._by_trigger: dict[str, list[Published]] = {}
         self._untaken: deque[Record] = deque()
@@ -79,7 +51,14 @@ class Catalog:
         return new
 
     def _take(self, record: Record) -> None:
-        found = self._decode(record)
+        try:
+            found = decode_published(record, self._own)
+        except RegistryUnavailableError as error:
+            raise PartitionBlockedError(f"the registry does not answer: {error}", transient=True) from error
+        except UnknownSchemaIdError as denied:
+            if not self._denials.is_final(denied.schema_id, self._clock()):
+                raise PartitionBlockedError(f"asking again: {denied.reason}", transient=True) from denied
+            found = Unusable(key=(record.key or b"").decode(errors="replace"), reason=denied.reason)
         if isinstance(found, Namespace):
             self.namespace = found
             if found.engine_level > ENGINE_LEVEL:

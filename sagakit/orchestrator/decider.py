@@ -33,8 +33,9 @@ from sagakit.core.state import Early, Marker, Saga, State
 from sagakit.core.transitions import SagaParked
 from sagakit.core.turn import ENGINE_LEVEL
 from sagakit.core.values import EvaluationError, Opened
+from sagakit.language.published import Published
 from sagakit.orchestrator.blocked import PartitionBlockedError
-from sagakit.orchestrator.catalog import Catalog, Published
+from sagakit.orchestrator.catalog import Catalog
 from sagakit.orchestrator.cycle import Cycle, Origin, Produced, Staged
 from sagakit.orchestrator.memory import Entry, PartitionMemory
 from sagakit.orchestrator.reader import Reader

@@ -67,7 +67,7 @@ class Reader:
             return decode_state(value, self._own, self._payloads)
         except UndecodableError as undecodable:
             raise PartitionBlockedError(
-                f"a state cannot be read: {undecodable.reason}", transient=False
+                f"a state cannot be read: {undecodable.reason}; deploy the release that wrote it", transient=False
             ) from undecodable
         except RegistryUnavailableError as unavailable:
             raise PartitionBlockedError(f"the registry does not answer: {unavailable}", transient=True) from unavailable

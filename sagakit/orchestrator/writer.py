@@ -19,8 +19,8 @@ from sagakit.core.events import Refusal, Refused
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import State
 from sagakit.core.transitions import Direction, Transition
+from sagakit.language.published import Published
 from sagakit.orchestrator.blocked import PartitionBlockedError
-from sagakit.orchestrator.catalog import Published
 from sagakit.orchestrator.cycle import Produced
 from sagakit.orchestrator.memory import Entry
 from sagakit.ports.log import Headers, Outgoing, Record
@@ -101,7 +101,8 @@ class Writer:
         try:
             if isinstance(action, SendCommand):
                 schema = self._schema(published, action.type)
-                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms)
+                count = published.command_partitions.get(action.service)
+                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms, count)
             elif isinstance(action, PublishEvent):
                 schema = self._schema(published, action.type)
                 record = messages.encode_event(action, schema, self._avro, self._topics, at_ms)

@@ -113,6 +113,7 @@ def set_up(bootstrap: str, prefix: str) -> None:
         "source": published.source,
         "schemas": dict(published.schemas),
         "first_offsets": [],
+        "command_partitions": dict.fromkeys(("inventory", "payments", "shipping"), clients.PARTITIONS),
         "published_at_ms": 0,
         "published_by": "bench",
     }

@@ -307,6 +307,7 @@ class Fuzz:
             "source": found.source,
             "schemas": dict(found.schemas),
             "first_offsets": [],
+            "command_partitions": {},
             "published_at_ms": 0,
             "published_by": None,
         }

@@ -190,7 +190,7 @@ class _BadInput:
             "source": "",
             "schemas": {},
         }
-        fields |= {"first_offsets": [], "published_at_ms": now_ms(), "published_by": "proof"}
+        fields |= {"first_offsets": [], "command_partitions": {}, "published_at_ms": now_ms(), "published_by": "proof"}
         broken = shop.own.encode("PublishedDefinition", fields)
         shop.write(
             Outgoing(shop.topics.definitions, 0, b"noise/1", self._noise(20), []),

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
-from sagakit.orchestrator import published
+from sagakit.language import published
 from tests.prove.house import require
 from tests.simulation import shop
 from tests.simulation.mutants import MUTANTS

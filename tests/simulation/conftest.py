@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from sagakit.orchestrator import published
+from sagakit.language import published
 from tests.simulation import shop
 
 

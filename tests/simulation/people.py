@@ -183,6 +183,7 @@ class Clients:
             "first_offsets": [
                 {"topic": one.topic, "partition": one.partition, "offset": offset} for one, offset in begins.items()
             ],
+            "command_partitions": dict.fromkeys(shop.SERVICES, shop.COMMAND_PARTITIONS),
             "published_at_ms": world.clock(),
             "published_by": None,
         }

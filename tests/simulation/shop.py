@@ -19,6 +19,8 @@ from sagakit.ports.registry import RegistryUnavailableError, UnknownSchemaError
 ORDERS: Final = "orders.events"
 ENDED: Final = "ended.events"
 SERVICES: Final = ("stock", "money", "freight")
+COMMAND_PARTITIONS: Final = 2
+"""Of each service's commands."""
 
 LARGE: Final = 3_000
 """A note of so many bytes makes a command that the freight service's topic refuses."""

@@ -129,7 +129,7 @@ class World:
             topics.dead_letters: 2,
             topics.service_topic(shop.ORDERS): 2,
             topics.service_topic(shop.ENDED): 2,
-            **{topics.commands(service): 2 for service in shop.SERVICES},
+            **{topics.commands(service): shop.COMMAND_PARTITIONS for service in shop.SERVICES},
         }
 
     # Events

@@ -44,7 +44,11 @@ class Bench:
         single = (topics.definitions, topics.results, topics.dead_letters, shop.ORDERS, shop.ENDED)
         commands = [topics.commands(service) for service in shop.SERVICES]
         self.cluster = SimulatedCluster(
-            counts | dict.fromkeys((*single, *commands), 1), self.clock, Random(1), record_bytes_max=limits
+            # The topics of commands have grown since the definitions were published, which go by one partition.
+            counts | dict.fromkeys(single, 1) | dict.fromkeys(commands, 3),
+            self.clock,
+            Random(1),
+            record_bytes_max=limits,
         )
         self.registry = shop.FlakyRegistry()
         self.skew_ms = 0
@@ -111,6 +115,7 @@ class Bench:
             "source": bundle.source,
             "schemas": dict(bundle.schemas),
             "first_offsets": [{"topic": shop.ORDERS, "partition": 0, "offset": valid_from}],
+            "command_partitions": dict.fromkeys(shop.SERVICES, 1),
             "published_at_ms": self.clock(),
             "published_by": None,
         }

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from sagakit.contracts.denials import FINAL_AFTER_MS
+from sagakit.contracts.own import OwnRecords
+from sagakit.language.published import Namespace
 from sagakit.orchestrator.blocked import PartitionBlockedError
-from sagakit.orchestrator.catalog import Catalog, Namespace
-from sagakit.orchestrator.published import decoder
+from sagakit.orchestrator.catalog import Catalog
 from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
 from tests.simulation import shop
 from tests.unit.orchestrator.bench import Bench
@@ -44,6 +46,7 @@ def definition(name: str, version: int, first: int | None = None, **fields: obje
         "source": bundle.source,
         "schemas": dict(bundle.schemas),
         "first_offsets": offsets,
+        "command_partitions": {},
         "published_at_ms": 0,
         "published_by": None,
     }
@@ -57,7 +60,7 @@ def topic() -> Topic:
 
 @pytest.fixture
 def catalog(topic: Topic) -> Catalog:
-    return Catalog(topic, decoder(shop.own_records()), lambda name: name)
+    return Catalog(topic, shop.own_records(), lambda name: name, lambda: 0)
 
 
 def started(catalog: Catalog, offset: int, partition: int = 0) -> set[tuple[str, int]]:
@@ -120,7 +123,6 @@ def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
     "unusable",
     [
         record(b"no frame"),
-        record(b"\x00\x00\x00\xff\xff"),
         record(None),
         record(shop.own_records().encode("Expired", {})),
         definition("order", 2, canonical="no JSON"),
@@ -132,7 +134,7 @@ def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
         definition("order", 2, canonical=shop.published("order", 1).canonical.replace("start.order_id", "start.(")),
         definition("order", 2, canonical=shop.published("order", 1).canonical.replace('"reserve"', '"Reserve!"')),
     ],
-    ids=range(12),
+    ids=range(11),
 )
 def test_a_record_that_cannot_be_used_hides_no_other(topic: Topic, catalog: Catalog, unusable: Record) -> None:
     topic.new = [definition("order", 1), unusable, definition("audit", 1)]
@@ -144,23 +146,47 @@ def test_a_record_that_cannot_be_used_hides_no_other(topic: Topic, catalog: Cata
 
 
 def test_a_definition_that_could_not_be_read_for_want_of_the_registry_is_read_later(topic: Topic) -> None:
-    waiting = True
+    registry = shop.FlakyRegistry()
+    registry.available = False
+    catalog = Catalog(topic, OwnRecords(registry), lambda name: name, lambda: 0)
+    topic.new = [definition("order", 1), definition("order", 2)]
+    with pytest.raises(PartitionBlockedError, match="does not answer") as raised:
+        catalog.refresh()
+    assert raised.value.transient
+    registry.available = True
+    topic.new = [definition("audit", 1)]
+    assert catalog.refresh()
+    assert [catalog.version(*one).definition.version for one in (("order", 1), ("order", 2), ("audit", 1))] == [1, 2, 1]
 
-    def decode(one: Record) -> Namespace:
-        if waiting and one.value == b"second":
-            raise PartitionBlockedError("the registry does not answer", transient=True)
-        taken.append(one.value)
-        return Namespace(partitions=1, engine_level=1)
 
-    taken: list[bytes | None] = []
-    catalog = Catalog(topic, decode, lambda name: name)
-    topic.new = [record(b"first"), record(b"second"), record(b"third")]
+def test_a_definition_is_not_given_up_because_a_replica_of_the_registry_has_not_heard_of_its_schema(
+    topic: Topic,
+) -> None:
+    """Rule 10: a denial counts when it lasts; until then nothing is decided that the definition may change."""
+    new = definition("order", 1)
+    registry, now_ms = shop.FlakyRegistry(), 0
+    registry.denied.add(int.from_bytes((new.value or b"")[1:5], "big"))
+    catalog = Catalog(topic, OwnRecords(registry), lambda name: name, lambda: now_ms)
+    topic.new = [new]
+    for at_ms in (0, FINAL_AFTER_MS - 1):
+        now_ms = at_ms
+        with pytest.raises(PartitionBlockedError, match="asking again") as raised:
+            catalog.refresh()
+        assert raised.value.transient
+    registry.denied.clear()
+    assert catalog.refresh()
+    assert catalog.latest("order") is not None
+
+
+def test_a_definition_whose_schema_nobody_knows_holds_up_the_others_for_a_moment_only(topic: Topic) -> None:
+    now_ms = 0
+    catalog = Catalog(topic, OwnRecords(shop.FlakyRegistry()), lambda name: name, lambda: now_ms)
+    topic.new = [record(b"\x00\x7f\xff\xff\xff{}"), definition("order", 1)]
     with pytest.raises(PartitionBlockedError):
         catalog.refresh()
-    topic.new = [record(b"fourth")]
-    waiting = False
+    now_ms = FINAL_AFTER_MS
     assert catalog.refresh()
-    assert taken == [b"first", b"second", b"third", b"fourth"]
+    assert catalog.latest("order") is not None
 
 
 def test_a_topic_that_cannot_be_read_to_its_end_blocks_what_depends_on_it(topic: Topic, catalog: Catalog) -> None:
@@ -187,3 +213,14 @@ def test_what_was_published_before_an_event_was_is_known_when_it_is_decided() ->
     bench.place()
     bench.cycles(3)
     assert bench.kinds(bench.saga(definition="audit"))[:1] == ["SagaStarted"]
+
+
+def test_rule_6_a_saga_goes_by_the_partitions_that_its_commands_had_when_it_was_published() -> None:
+    """Rule 6: the topics have grown since: a command of the old version and what undoes it must still share a partition."""
+    bench = Bench(("order", 1))
+    for number in range(20):
+        bench.start(f"o-{number}")
+    bench.cycles()
+    sent = [record for service in shop.SERVICES for record in bench.cluster.written(bench.topics.commands(service))]
+    assert len(sent) >= 20
+    assert {record.partition for record in sent} == {0}
