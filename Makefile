@@ -10,8 +10,11 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 UV_BOOTSTRAP := .cache/uv-bootstrap
 UV := $(or $(shell command -v uv 2>/dev/null),$(UV_BOOTSTRAP)/bin/uv)
-# A machine without Java gets one in a wheel; it runs the real Kafka of the tests.
-EXTRAS := $(if $(or $(JAVA_HOME),$(shell command -v java 2>/dev/null)),,--extra java)
+# A machine whose Java is missing or too old for Kafka gets one in a wheel; it runs the real Kafka of the tests.
+JAVA_VERSION_MIN := 17
+EXTRAS = $(shell for java in $(if $(JAVA_HOME),"$(JAVA_HOME)/bin/java") java; do \
+	version=$$("$$java" -version 2>&1 | sed -n 's/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p'); \
+	test "$${version:-0}" -ge $(JAVA_VERSION_MIN) && exit; done; echo --extra java)
 
 # The compiled wheel, and a tree without the package's source, which would stand before the wheel on the path.
 COMPILED := .cache/compiled
@@ -25,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.complete ## Run hundreds of orders through four services and audit the books. ARGS="--kafka --kill 20"
+demo: .venv/.complete ## Run hundreds of orders through five services and audit the books. ARGS="--kafka --kill 20"
 	$(BIN)/sagakit demo $(ARGS)
 
 test: .venv/.complete ## Run the tests, on a real Kafka and registry too. ARGS="-k name"

