@@ -8,11 +8,15 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_offsets import Offsets
-from sagakit.adapters.kafka_records import client_partition, to_records
+from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, client_partition, to_records
 from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
 
 _CHUNK: Final = 10_000
 _STALLED_S: Final = 15.0
+
+
+class NoTopicError(LogUnavailableError):
+    """There is no such topic, or this user may not see it; the message says what to do."""
 
 
 class KafkaReader:
@@ -46,12 +50,14 @@ class KafkaReader:
         """How many partitions a topic has.
 
         Raises:
-            LogUnavailableError: there is no such topic.
+            NoTopicError: there is no such topic, or no right to it.
             KafkaException: the broker does not answer.
         """
         found = self._admin.list_topics(topic, timeout=timeout_s).topics[topic]
+        if found.error is not None and found.error.code() in AUTHORIZATION:
+            raise NoTopicError(f"there is no right to {topic}: {found.error.str()}. {GRANT}")
         if found.error is not None or not found.partitions:
-            raise LogUnavailableError(f"there is no topic {topic}: {found.error}; make it with `sagakit topics apply`")
+            raise NoTopicError(f"there is no topic {topic}; make it with `sagakit topics apply`")
         return len(found.partitions)
 
     def extent(self, partition: TopicPartition) -> tuple[int, int]:

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
-from sagakit.adapters.kafka_records import error_of
+from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, error_of
 from sagakit.contracts.topics import Topics
 
 _TIMEOUT_S: Final = 30.0
@@ -136,6 +136,10 @@ class TopicsUnavailableError(Exception):
     """The broker does not answer, or refuses to tell or to make topics; the message says which right is missing."""
 
 
+class TopicsForbiddenError(TopicsUnavailableError):
+    """The broker answers, and this user may not see or make the topics."""
+
+
 def plan(
     topics: Topics,
     *,
@@ -250,6 +254,7 @@ class TopicAdmin:
         try:
             listed = self._admin.list_topics(timeout=_TIMEOUT_S).topics
             there = sorted(wanted & listed.keys())
+            self._require_sight(sorted(wanted - listed.keys()))
             resources = [ConfigResource(ResourceType.TOPIC, name) for name in there]
             asked = self._admin.describe_configs(resources, request_timeout=_TIMEOUT_S) if resources else {}
             return {
@@ -262,6 +267,16 @@ class TopicAdmin:
             }
         except KafkaException as exception:
             raise _unavailable("the topics cannot be read", exception) from exception
+
+    def _require_sight(self, missing: list[str]) -> None:
+        """Of topics that it may not describe, a user sees as little as of those that do not exist."""
+        asked = self._admin.describe_topics(TopicCollection(missing), request_timeout=_TIMEOUT_S) if missing else {}
+        for name, future in asked.items():
+            try:
+                future.result()
+            except KafkaException as exception:
+                if error_of(exception).code() in AUTHORIZATION:
+                    raise _unavailable(f"{name} cannot be seen", exception) from exception
 
     def create(self, wanted: Iterable[WantedTopic]) -> tuple[str, ...]:
         """Make topics; the names of those that somebody else had made meanwhile are left out.
@@ -347,6 +362,8 @@ def _satisfies(name: str, wanted: str, found: str) -> bool:
 
 def _unavailable(what: str, exception: KafkaException) -> TopicsUnavailableError:
     error = error_of(exception)
+    if error.code() in AUTHORIZATION:
+        return TopicsForbiddenError(f"{what}: {error.str()} {GRANT}")
     return TopicsUnavailableError(
         f"{what}: {error.str()}. Check the address and the rights (DESCRIBE, DESCRIBE_CONFIGS, CREATE on the topics)."
     )

@@ -33,10 +33,12 @@ def options_of(context: typer.Context) -> Options:
 def settings_of(options: Options, *required: str, **overrides: Any) -> Settings:
     """The settings of a command; `required` must be set, `overrides` are the command's own options.
 
+    An own option that was given wins over the global one of the same name; one that was not is None, and hides nothing.
+
     Raises:
         SettingsError: something is wrong or missing.
     """
-    given = {**options.overrides, **overrides}
+    given = {**options.overrides, **{name: value for name, value in overrides.items() if value is not None}}
     settings = Settings.load(config=options.config, **given)
     if options.kafka:
         properties = dict(_property(text) for text in options.kafka)

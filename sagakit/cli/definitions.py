@@ -60,11 +60,7 @@ def lint(files: Files, schemas: SchemaFolder = Path("schemas"), as_json: Json = 
     """
     files = _expanded(files)
     linted = _lint(files, _schemas(schemas))
-    findings = [finding for one in linted for finding in one.findings]
-    if as_json:
-        print_json([_as_json(finding) for finding in findings])
-    else:
-        _print_findings(findings, len(files))
+    _tell_findings(linted, as_json)
     raise typer.Exit(exits.DONE if all(one.ok for one in linted) else exits.NO)
 
 
@@ -94,7 +90,7 @@ class _Commands:
         known_schemas = _schemas(schemas)
         linted = _lint(files, known_schemas)
         if not all(one.ok for one in linted):
-            _print_findings([finding for one in linted for finding in one.findings], len(files))
+            _tell_findings(linted, as_json)
             raise typer.Exit(exits.NO)
         bundles = [
             bundle(one.document, file.read_text(encoding="utf-8"), known_schemas)
@@ -132,8 +128,9 @@ class _Commands:
         canonical: Annotated[
             bool, typer.Option("--canonical", help="Print the canonical form, not the source.")
         ] = False,
+        as_json: Json = False,
     ) -> None:
-        """Print a published definition as it was written.
+        """Print a published definition as it was written; as JSON with its hash, its source and its canonical form.
 
         Exit code 1: there is no such definition or version.
         """
@@ -143,7 +140,18 @@ class _Commands:
             there = f"; there are versions {', '.join(map(str, sorted(versions)))}" if versions else ""
             what = f"{name} version {version}" if version is not None else name
             raise exits.CommandError(f"{what} is not published{there}: see `sagakit definitions list`", exits.NO)
-        typer.echo(json.dumps(json.loads(chosen.canonical), indent=2) if canonical else chosen.source)
+        if as_json:
+            print_json(
+                {
+                    "name": chosen.name,
+                    "version": chosen.version,
+                    "hash": chosen.hash,
+                    "source": chosen.source,
+                    "canonical": json.loads(chosen.canonical),
+                }
+            )
+        else:
+            typer.echo(json.dumps(json.loads(chosen.canonical), indent=2) if canonical else chosen.source)
 
 
 def _schemas(folder: Path) -> Mapping[str, str]:
@@ -174,6 +182,14 @@ def _lint(files: list[Path], schemas: Mapping[str, str]) -> list[Linted]:
             raise exits.CommandError(f"the definition {file} cannot be read: {reason}", exits.WRONG) from error
         linted.append(lint_text(text, schemas, str(file)))
     return linted
+
+
+def _tell_findings(linted: Sequence[Linted], as_json: bool) -> None:
+    findings = [finding for one in linted for finding in one.findings]
+    if as_json:
+        print_json([_as_json(finding) for finding in findings])
+    else:
+        _print_findings(findings, len(linted))
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

@@ -3,7 +3,9 @@
 from typing import Final
 
 from sagakit.adapters.client_properties import ClientPropertyError
-from sagakit.adapters.topics import TopicsDifferError, TopicsUnavailableError
+from sagakit.adapters.kafka_reader import NoTopicError
+from sagakit.adapters.topics import TopicsDifferError, TopicsForbiddenError, TopicsUnavailableError
+from sagakit.app.connect import NotAdmittedError
 from sagakit.app.provisioning import NamespaceDiffersError
 from sagakit.app.published import PublishingRefusedError
 from sagakit.app.settings import SettingsError
@@ -16,6 +18,7 @@ from sagakit.ports.registry import IncompatibleSchemaError, RegistryUnavailableE
 from sagakit.ports.sending import RefusedError, SendTimeoutError
 from sagakit.testing.errors import ServerError
 
+# The first that fits counts: a kind of error stands before the wider one that it belongs to.
 _CODES: Final[dict[type[Exception], int]] = {
     UnknownSchemaError: exits.NO,
     SettingsError: exits.WRONG,
@@ -24,6 +27,9 @@ _CODES: Final[dict[type[Exception], int]] = {
     InvalidAddressError: exits.WRONG,
     SchemaError: exits.WRONG,
     UnencodableError: exits.WRONG,
+    NotAdmittedError: exits.REFUSED,
+    NoTopicError: exits.REFUSED,
+    TopicsForbiddenError: exits.REFUSED,
     RegistryUnavailableError: exits.UNREACHABLE,
     TopicsUnavailableError: exits.UNREACHABLE,
     SendTimeoutError: exits.UNREACHABLE,

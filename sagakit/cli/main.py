@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ _HELP: Final = """Run sagas on Kafka: exactly once, compensated correctly, and t
 
 Options before the command override SAGAKIT_<NAME> in the environment, which overrides sagakit.toml.
 
-Exit codes: 0 done, or yes; 1 done, and the answer is no; 2 the command line, a setting or a file is wrong; 3 Kafka or the registry does not answer; 4 refused; 130 Ctrl-C.
+Exit codes: 0 done, or yes; 1 done, and the answer is no; 2 the command line, a setting or a file is wrong; 3 Kafka or the registry does not answer; 4 refused; 70 a bug; 130 Ctrl-C.
 """  # noqa: E501  # a paragraph of help is wrapped to the terminal, and a line break in it stays
 
 
@@ -147,8 +148,16 @@ def options(
 
 
 def main() -> None:
-    """The entry point: run a command, and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    """The entry point: run a command, and leave with its exit code; a bug leaves its traceback and `exits.INTERNAL`."""
+    try:
+        code = run(sys.argv[1:])
+    except Exception:  # noqa: BLE001 - it is told whole, and ends the process
+        # Python's own exit code for it is 1, which would tell a script that the answer is no.
+        traceback.print_exc()
+        code = _say(
+            "this is a bug in sagakit, or in the code that it was given; the traceback says where", exits.INTERNAL
+        )
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -156,6 +165,9 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code, as `sagakit.cli.exits` documents it.
+
+    Raises:
+        Exception: one that no command expects, which is a bug.
     """
     try:
         result = app(arguments, prog_name="sagakit", standalone_mode=False)

@@ -1,6 +1,8 @@
 """Over TLS and SCRAM, with exactly the rights that `sagakit doctor --acls` names, everyone can do their work."""
 
 import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,19 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from sagakit.adapters.purge import Purge
 from sagakit.app import inspection
-from sagakit.app.connect import connect
+from sagakit.app.connect import client_properties, connect
 from sagakit.app.doctor.acls import Acl, Principals, acls
 from sagakit.app.provisioning import ServiceTopics
 from sagakit.app.settings import Settings
 from sagakit.cli import exits
+from sagakit.orchestrator.clock import wall_clock_ms
 from sagakit.testing.fixtures import StartServer
 from sagakit.testing.kafka import KafkaCluster
 from sagakit.testing.registry import RealRegistry
 from tests.acceptance.test_cli import ORDERS, PLACE_ORDER, ROOT, Desk
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -141,23 +146,26 @@ def denied(cluster: KafkaCluster) -> list[str]:
 
 def test_a_saga_runs_and_is_looked_up_with_the_least_rights(secured: Secured, cluster: KafkaCluster) -> None:
     operator = secured.desk("operator")
-    order = json.loads(ORDERS[0])
-    order["items"][0]["quantity"] = 1_000_000_000  # the stock cannot serve it: the saga ends at its first step
+    by_hand, by_event = (json.loads(line) for line in ORDERS[:2])
+    for order in (by_hand, by_event):
+        order["items"][0]["quantity"] = 1_000_000_000  # the stock cannot serve it: the saga ends at its first step
     with (
         secured.desk("orchestrator").start("orchestrator", "orchestrator", "--instance", "one") as orchestrator,
         secured.desk("inventory").start("inventory", "service", "services.inventory.app:app") as inventory,
     ):
         with connect(secured.settings("client")) as client:
-            sent = client.start("place-order", order["order_id"], client.payload("shop.orders.OrderPlaced", order))
-        saga_id = str(sent.saga_id)
+            payload = client.payload("shop.orders.OrderPlaced", by_hand)
+            saga_id = str(client.start("place-order", by_hand["order_id"], payload).saga_id)
+            client.publish_event("orders.events", by_event["order_id"], "shop.orders.OrderPlaced", by_event)
+            event_started = client.saga_id("place-order", by_event["order_id"])
         settings = secured.settings("operator")
 
-        def has_ended() -> bool:
+        def have_ended() -> bool:
             assert inventory.is_running, inventory.log_tail()
-            found = inspection.find(settings, saga_id, lambda _done, _of: None)
-            return inspection.state_word(found.state) == "compensated"
+            found = [inspection.find(settings, one, lambda _done, _of: None) for one in (saga_id, event_started)]
+            return {inspection.state_word(one.state) for one in found} == {"compensated"}
 
-        orchestrator.wait_until(has_ended, timeout_s=90, what="done with the saga")
+        orchestrator.wait_until(have_ended, timeout_s=90, what="done with both sagas")
         for process in (orchestrator, inventory):
             assert process.terminate(timeout_s=30) == exits.DONE
             assert "authorization" not in process.output().lower(), process.log_tail()
@@ -168,17 +176,74 @@ def test_a_saga_runs_and_is_looked_up_with_the_least_rights(secured: Secured, cl
     examined = secured.desk("doctor").run("doctor", "--json")
     assert examined.code == exits.DONE, examined
     assert all("cannot be read" not in one["found"] for one in examined.json)
-    assert denied(cluster) == [], "nobody even tried what was not allowed"
+    topics = settings.topics
+    for user, group, topic in (
+        ("orchestrator", topics.orchestrator_group, topics.inbox),
+        ("inventory", topics.service_group("inventory"), topics.commands("inventory")),
+    ):
+        assert purged(secured.settings(user), group, topic), f"{user} purges what it has consumed of {topic}"
+    # A denial is logged before it is answered, so this one closes the list of all that came before it.
+    assert secured.desk("nobody").run("parked").code == exits.REFUSED
+    until(lambda: any("User:nobody " in line for line in denied(cluster)), timeout_s=30, what="the denial in the log")
+    tried = [line for line in denied(cluster) if "User:nobody " not in line]
+    assert tried == [], "nobody with rights even tried what was not allowed"
 
 
-def test_who_has_no_rights_is_told_so_in_one_line(secured: Secured) -> None:
+def purged(settings: Settings, group: str, topic: str) -> bool:
+    """Whether what the group has consumed of the topic is deleted, by a user's own purge, once it is two days old."""
+    purge = Purge(client_properties(settings), group)
+    try:
+        return bool(purge.run([topic], wall_clock_ms() + 2 * 24 * 60 * 60 * 1_000))
+    finally:
+        purge.close()
+
+
+SAGA = ("--definition", "place-order", "--key", "o-1")
+WITHOUT_RIGHTS = {
+    "status": SAGA,
+    "history": SAGA,
+    "parked": (),
+    "start": ("place-order", "o-1", "--payload", "-"),
+    "cancel": (*SAGA, "--reason", "too late"),
+    "retry": (*SAGA, "--reason", "again"),
+    "skip": (*SAGA, "--reason", "by hand"),
+    "definitions": ("list",),
+    "topics": ("check",),
+}
+
+
+def test_who_has_no_rights_is_told_so_in_one_line(secured: Secured, tmp_path: Path) -> None:
+    order = tmp_path / "order.json"
+    order.write_text(ORDERS[0], encoding="utf-8")
     nobody = secured.desk("nobody")
-    for command in (("status", "-d", "place-order", "-k", "o-1"), ("definitions", "list"), ("topics", "check")):
-        result = nobody.run(*command)
-        assert result.code in (exits.NO, exits.UNREACHABLE, exits.REFUSED), (command, result)
-        assert "Traceback" not in result.err
-    wrong = secured.desk("nobody")
-    wrong.environment["SAGAKIT_KAFKA"] = wrong.environment["SAGAKIT_KAFKA"].replace(USERS["nobody"], "wrong")
-    refused = wrong.run("definitions", "list")
-    assert refused.code == exits.UNREACHABLE
-    assert USERS["nobody"] not in refused.err
+    commands = [(name, *(str(order) if one == "-" else one for one in more)) for name, more in WITHOUT_RIGHTS.items()]
+    with ThreadPoolExecutor(2) as pool:
+        results = dict(zip(commands, pool.map(lambda command: nobody.run(*command), commands), strict=True))
+        examined = nobody.run("doctor")
+    for command, result in results.items():
+        assert (result.code, result.out) == (exits.REFUSED, ""), (command, result)
+        assert "`sagakit doctor --acls` prints" in result.error, command
+    assert (examined.code, examined.err) == (exits.NO, ""), "the doctor answers: promises that it could not try out"
+    assert re.search(r"Give the user who runs the doctor\s+rights", examined.out)
+
+
+@pytest.mark.parametrize(
+    ("properties", "says"),
+    [
+        ({"sasl.password": "wrong"}, "refuses the credentials; mend sasl.username, sasl.password"),
+        ({"ssl.ca.location": "probe"}, "do not come to terms over TLS; mend the ssl.* properties"),
+    ],
+)
+def test_who_is_not_let_in_is_told_what_to_mend(
+    cluster: KafkaCluster, registry: RealRegistry, tmp_path: Path, properties: dict[str, str], says: str
+) -> None:
+    """Trying again would not help; and what is wrong stands in no reply of the broker, which simply hangs up."""
+    wrong = Secured(cluster, registry, tmp_path).desk("nobody")
+    given = {**json.loads(wrong.environment["SAGAKIT_KAFKA"]), **properties}
+    wrong.environment["SAGAKIT_KAFKA"] = json.dumps(given)
+    commands = [("definitions", "list"), ("status", *SAGA), ("doctor",)]
+    with ThreadPoolExecutor(3) as pool:  # each waits ten seconds for the broker
+        for command, result in zip(commands, pool.map(lambda one: wrong.run(*one), commands), strict=True):
+            assert (result.code, result.out) == (exits.REFUSED, ""), (command, result)
+            assert says in result.error
+            assert USERS["nobody"] not in result.error

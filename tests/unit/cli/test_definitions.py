@@ -124,6 +124,14 @@ def test_publish_list_and_show(schemas: str) -> None:
     assert "team-orders" in run("list", store=store).output
     assert run("show", "place-order", store=store).output.rstrip() == PLACE_ORDER.read_text(encoding="utf-8").rstrip()
     assert json.loads(run("show", "place-order", "--canonical", store=store).output)["version"] == 1
+    shown = json.loads(run("show", "place-order", "--json", store=store).output)
+    assert shown == {
+        "name": "place-order",
+        "version": 1,
+        "hash": store.versions[0].hash,
+        "source": PLACE_ORDER.read_text(encoding="utf-8"),
+        "canonical": json.loads(store.versions[0].canonical),
+    }
 
 
 def test_a_changed_body_is_refused_and_nothing_of_the_others_is_published(schemas: str, tmp_path: Path) -> None:
@@ -145,6 +153,9 @@ def test_a_changed_body_is_refused_and_nothing_of_the_others_is_published(schema
 
 def test_a_definition_with_errors_is_not_published(schemas: str, broken: Path) -> None:
     assert run("publish", str(broken), "--schemas", schemas, store=AwayStore()).exit_code == 1
+    for_a_script = run("publish", str(broken), "--schemas", schemas, "--json", store=AwayStore())
+    assert for_a_script.exit_code == 1
+    assert [finding["code"] for finding in json.loads(for_a_script.output)] == ["SK304"]
 
 
 def test_an_unknown_definition_is_said(schemas: str) -> None:

@@ -2,14 +2,20 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sagakit.adapters.client_properties import ClientPropertyError
+from sagakit.app.connect import NotAdmittedError
 from sagakit.app.service import load_service
 from sagakit.cli import exits, failures, main
+from sagakit.cli.context import settings_of
+from sagakit.cli.options import Options
 from sagakit.contracts.errors import UnencodableError
+from sagakit.core.ids import InvalidKeyError
 from sagakit.ports.log import LogUnavailableError
 from sagakit.ports.registry import IncompatibleSchemaError, RegistryUnavailableError
 from sagakit.ports.sending import RefusedError
@@ -146,23 +152,110 @@ def test_a_file_of_settings_is_read_and_the_command_line_wins(
     assert "--topic file.other.saga.inbox " in capsys.readouterr().out
 
 
+def leaves_with(error: Exception) -> subprocess.CompletedProcess[str]:
+    """A process of `sagakit doctor` in which the command raises this error: what a shell sees of it."""
+    module, kind = type(error).__module__, type(error).__name__
+    values = ", ".join(map(repr, error.args))
+    more = {"CommandError": ", {0.code}", "LogUnavailableError": ", fatal={0.fatal}"}.get(kind, "").format(error)
+    script = f"""
+import sys, types
+from sagakit.cli import main
+
+def command():
+    from {module} import {kind}
+    raise {kind}({values}{more})
+
+sys.modules["sagakit.cli.raising"] = module = types.ModuleType("raising")
+module.command = command
+main._COMMANDS["doctor"] = main._Command("raising:command", "Raise.")
+sys.argv = ["sagakit", "doctor"]
+main.main()
+"""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (ClientPropertyError("x"), exits.WRONG),
-        (UnencodableError("shop.Order", ("cents",), "is no number"), exits.WRONG),
+        (InvalidKeyError("x"), exits.WRONG),
         (RegistryUnavailableError("x"), exits.UNREACHABLE),
         (LogUnavailableError("x"), exits.UNREACHABLE),
         (LogUnavailableError("x", fatal=True), exits.REFUSED),
+        (NotAdmittedError("x"), exits.REFUSED),
         (RefusedError("x"), exits.REFUSED),
         (IncompatibleSchemaError("x"), exits.REFUSED),
         (exits.CommandError("x", exits.NO), exits.NO),
-        (ZeroDivisionError("a bug"), None),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_means_one_exit_code(error: Exception, code: int | None) -> None:
-    assert failures.code_of(error) == code
+def test_an_error_means_one_exit_code_of_the_process(error: Exception, code: int) -> None:
+    left = leaves_with(error)
+    assert (left.returncode, left.stdout, left.stderr) == (code, "", "sagakit: x\n")
+
+
+def test_a_bug_leaves_with_its_own_exit_code_and_its_traceback() -> None:
+    """1 means that the command was done and the answer is no: a script must not take a bug for an answer."""
+    left = leaves_with(ZeroDivisionError("a bug"))
+    assert left.returncode == exits.INTERNAL == 70
+    assert left.stderr.startswith("Traceback (most recent call last):")
+    assert "ZeroDivisionError: a bug" in left.stderr
+    assert left.stderr.splitlines()[-1].startswith("sagakit: this is a bug")
+
+
+def test_what_cannot_be_encoded_names_the_field_in_one_line() -> None:
+    error = UnencodableError("shop.Order", ("cents",), "is no number")
+    assert failures.code_of(error) == exits.WRONG
+    assert "cents" in failures.one_line(error)
+
+
+@pytest.mark.parametrize("command", ["check", "register"])
+def test_schemas_go_to_the_registry_of_the_global_option(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three places that name one: the option of the command wins over the global one, that over the environment."""
+    monkeypatch.setenv("SAGAKIT_REGISTRY_URL", "http://127.0.0.1:1/environment")
+    line = ["--registry-url", "http://127.0.0.1:1/global", "schemas", command]
+    assert main.run(line) == exits.UNREACHABLE
+    assert "127.0.0.1:1/global" in error_line(capsys)
+    assert main.run([*line, "--registry", "http://127.0.0.1:1/own"]) == exits.UNREACHABLE
+    assert "127.0.0.1:1/own" in error_line(capsys)
+
+
+GLOBAL = {
+    "bootstrap": ("--bootstrap", "127.0.0.1:17"),
+    "registry_url": ("--registry-url", "http://127.0.0.1:18"),
+    "namespace": ("--namespace", "other"),
+    "topic_prefix": ("--topic-prefix", "team."),
+    "log_level": ("--log-level", "error"),
+    "log_format": ("--log-format", "json"),
+}
+
+
+@pytest.mark.parametrize("name", list(GLOBAL))
+def test_an_own_option_that_was_not_given_hides_no_global_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    option, value = GLOBAL[name]
+    monkeypatch.setenv(f"SAGAKIT_{name.upper()}", "the-environment-s")
+    options = Options(overrides={name: value})
+    assert getattr(settings_of(options, **{name: None}), name) == value
+    assert getattr(settings_of(options), name) == value
+    assert option == f"--{name.replace('_', '-')}"
+
+
+def test_what_a_script_would_want_is_there_as_json() -> None:
+    """Every command but the two processes that run on, whose results are their log lines."""
+
+    def leaves(command: object, path: str) -> list[tuple[str, object]]:
+        below = getattr(command, "commands", {})
+        return [one for name, sub in below.items() for one in leaves(sub, f"{path} {name}")] or [(path, command)]
+
+    without = {
+        path
+        for name in main._COMMANDS
+        for path, command in leaves(main._load(name), name)
+        if not any("--json" in parameter.opts for parameter in getattr(command, "params", []))
+    }
+    assert without == {"orchestrator", "service"}
 
 
 def test_a_message_of_several_lines_becomes_one() -> None:
