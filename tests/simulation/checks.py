@@ -21,7 +21,7 @@ from sagakit.ports.log import Record, TopicPartition
 from sagakit.proving.invariants import check, check_at_rest, check_effects, runs
 from sagakit.proving.replay import replay
 from tests.simulation import shop
-from tests.simulation.people import Services
+from tests.simulation.people import Services, trace_id
 from tests.simulation.world import World
 
 
@@ -72,6 +72,7 @@ def problems(evidence: Evidence) -> Iterator[str]:
     yield from _effects(evidence)
     yield from _answers(evidence)
     yield from _ends(evidence)
+    yield from _traces(evidence)
     yield from _state(evidence)
     yield from _triggers(evidence)
     yield from _patience(evidence)
@@ -202,6 +203,45 @@ def _ends(evidence: Evidence) -> Iterator[str]:
         found = Counter(_header(record, envelope.CORRELATION_ID) for record in world.cluster.written(topic))
         if +found != +wanted_count:
             yield f"{topic}: {found - wanted_count} too many, {wanted_count - found} missing"
+
+
+def _traces(evidence: Evidence) -> Iterator[str]:
+    """All that a run records and sends belongs to the trace of its start, also what a timer or a failover causes.
+
+    Not what comes after its end: a marker keeps no trace.
+    """
+    wanted: dict[tuple[str, str], str] = {}
+    for saga_id, history in evidence.histories.items():
+        for run in runs(history, shop.definition_of):
+            start = run.facts[0].after
+            assert isinstance(start, Saga)
+            trace = wanted[saga_id, str(start.run)] = trace_id(start.key)
+            for fact in run.facts:
+                if isinstance(fact.before, Marker) and fact is not run.facts[0]:
+                    break
+                found = fact.transition.header.trace
+                if found is None or found.traceparent.split("-")[1] != trace:
+                    kind = type(fact.transition).__name__
+                    yield f"{saga_id}/{start.run}: {kind} {fact.transition.header.seq} is of the trace {found}"
+    topics = evidence.world.topics
+    of_saga = {(saga_id, trace) for (saga_id, _), trace in wanted.items()}
+    for service in shop.SERVICES:
+        for record in evidence.world.cluster.written(topics.commands(service)):
+            headers = dict(record.headers)
+            run_of = headers[envelope.CORRELATION_ID].decode(), headers[envelope.RUN].decode()
+            if _trace(headers) != wanted.get(run_of):
+                yield f"{run_of}: a command for {service} is of the trace {_trace(headers)}"
+    for topic in (topics.service_topic(shop.ENDED), topics.results):
+        for record in evidence.world.cluster.written(topic):
+            headers = dict(record.headers)
+            told = headers[envelope.CORRELATION_ID].decode(), _trace(headers)
+            if told not in of_saga:
+                yield f"{told[0]}: a record of {topic} is of the trace {told[1]}"
+
+
+def _trace(headers: Mapping[str, bytes]) -> str | None:
+    parent = headers.get(envelope.TRACEPARENT)
+    return None if parent is None else parent.decode().split("-")[1]
 
 
 def _state(evidence: Evidence) -> Iterator[str]:

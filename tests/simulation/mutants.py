@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from sagakit.contracts import transitions
+from sagakit.contracts import snapshots, transitions
 from sagakit.core import decide as deciding
 from sagakit.core import ids, replies, schedule, turn
 from sagakit.core.definition import Definition, Task
@@ -279,6 +279,16 @@ def history_keyed_without_its_run(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transitions, "backlog_key", shared)
 
 
+def trace_of_the_event_alone(patch: pytest.MonkeyPatch) -> None:
+    """What a timer causes, or a reply that names no trace, belongs to no trace."""
+    patch.setattr(turn.Turn, "_trace", lambda self: self.event.trace)
+
+
+def trace_left_out_of_the_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot keeps no trace context, and a failover loses it."""
+    patch.setattr(snapshots, "trace_fields", lambda _trace: None)
+
+
 MUTANTS: Final[Mapping[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -299,5 +309,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         pending_offsets_overlooked,
         old_records_taken_for_new,
         history_keyed_without_its_run,
+        trace_of_the_event_alone,
+        trace_left_out_of_the_snapshot,
     )
 }

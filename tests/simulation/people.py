@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from sagakit.contracts import messages
-from sagakit.contracts.envelope import Envelope, message_headers
+from sagakit.contracts.envelope import TRACEPARENT, Envelope, message_headers
 from sagakit.contracts.messages import ControlMessage, ReceivedCommand, SignalMessage, StartMessage
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.core import ids
 from sagakit.core.actions import SendCommand
 from sagakit.core.address import Address
-from sagakit.core.events import Outcome, ReplyTo, Verb
+from sagakit.core.events import Outcome, ReplyTo, TraceContext, Verb
 from sagakit.core.placement import partition_of
 from sagakit.core.transitions import Direction
 from sagakit.core.values import Payload
@@ -66,6 +67,8 @@ class Services:
         if answer is None:
             return world.note("reply lost")
         reply = self._reply(received, answer)
+        if self._answers % 2:  # not every service passes the trace on; its saga goes on with what it began with
+            reply = self._without_trace(reply)
         self._send(reply)
         if world.chance(world.plan.twice):
             world.note("reply twice")
@@ -96,6 +99,10 @@ class Services:
         record = "sim.Undone" if undone else "sim.Done"
         value = shop.payload(record, {} if undone else {"receipt": headers.idempotency_key}).framed
         return messages.encode_reply(headers, record, value, said)
+
+    @staticmethod
+    def _without_trace(reply: Outgoing) -> Outgoing:
+        return reply._replace(headers=[one for one in reply.headers if one[0] != TRACEPARENT])
 
     def _send(self, reply: Outgoing) -> None:
         self.world.after(self.world.random.randint(0, 20), partial(send, self.world, reply))
@@ -129,6 +136,12 @@ def _command(received: ReceivedCommand) -> SendCommand:
     )
 
 
+@cache
+def trace_id(order: str) -> str:
+    """The trace in which an order is placed and its sagas are started."""
+    return uuid5(NAMESPACE_OID, order).hex
+
+
 class Clients:
     """They place orders by events, start visits, send signals and controls, and sometimes nonsense."""
 
@@ -153,10 +166,14 @@ class Clients:
     def _later(self, act: Callable[[], None]) -> None:
         self.world.after(self.world.random.randint(0, self.world.plan.faulty_ms * 3 // 4), act)
 
-    def _envelope(self, message_id: str | None = None) -> Envelope:
+    def _envelope(self, order: str | None = None) -> Envelope:
+        """Of a message; `order` is what it begins, which then has a trace."""
         self._messages += 1
         return Envelope(
-            message_id=message_id or f"message-{self._messages}", source="/clients", at_ms=self.world.clock()
+            message_id=f"message-{self._messages}",
+            source="/clients",
+            at_ms=self.world.clock(),
+            trace=None if order is None else TraceContext(traceparent=f"00-{trace_id(order)}-{self._messages:016x}-01"),
         )
 
     def _twice_perhaps(self, record: Outgoing) -> None:
@@ -194,7 +211,7 @@ class Clients:
     def place(self, order: str) -> None:
         """The domain event that starts an order (and an audit)."""
         payload = self._order(order)
-        headers = message_headers(self._envelope(), "sim.Placed", None)
+        headers = message_headers(self._envelope(order), "sim.Placed", None)
         topic = self.world.topics.service_topic(shop.ORDERS)
         self._twice_perhaps(Outgoing(topic, None, order.encode(), payload.framed, headers))
 
@@ -205,7 +222,7 @@ class Clients:
         reply_to = ReplyTo(topic=world.topics.results, partition=0) if world.random.random() < 0.5 else None
         message = StartMessage(saga_id=saga_id, definition=definition, key=order, payload=payload, reply_to=reply_to)
         record = messages.encode_start(
-            message, self._envelope(), shop.own_records(), world.topics, self._partition(saga_id)
+            message, self._envelope(order), shop.own_records(), world.topics, self._partition(saga_id)
         )
         self._twice_perhaps(record)
         if world.random.random() < 0.3:

@@ -1,5 +1,7 @@
 """Forward: starts, chains, joins, conditions, retries, ends."""
 
+from dataclasses import replace
+
 import pytest
 
 from sagakit.core import ids
@@ -7,10 +9,10 @@ from sagakit.core.actions import PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
 from sagakit.core.definition import Again, Kind, RetryPolicy
 from sagakit.core.events import Outcome, ReplyTo, Start, TraceContext
-from sagakit.core.state import End, StepStatus
+from sagakit.core.state import End, Saga, StepStatus
 from sagakit.core.transitions import FailureKind, StepScheduled
 from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication, task
-from tests.unit.core.story import START, Story, opened
+from tests.unit.core.story import START, Story, opened, order
 
 THRICE = RetryPolicy(attempts=3, backoff_ms=1_000, max_ms=1_000)
 CHAIN = definition(
@@ -71,15 +73,29 @@ def test_the_causes_of_a_decision_point_to_the_first_that_carries_the_input() ->
 
 def test_the_trace_of_the_start_goes_on_through_replies_and_timers_that_have_none() -> None:
     trace = TraceContext(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    story = Story(CHAIN)
-    started = story.starts()
-    again = Story(CHAIN)
-    event = started.decision.transitions[0].input
+    patient = definition(
+        task("reserve", forward=command("Reserve", retry=THRICE), compensate=command("Release")),
+        task("charge", after=["reserve"], forward=command("Charge")),
+        compensated=publication("OrderRejected"),
+    )
+    event = Story(patient).starts(reply_to=ReplyTo(topic="results", partition=3)).decision.transitions[0].input
     assert isinstance(event, Start)
-    again.decides(Start(**{name: getattr(event, name) for name in event.__dataclass_fields__} | {"trace": trace}))
-    again.replies("reserve", payload=opened("shop.Reserved", {"id": "r-1"}))
-    assert {fact.header.trace for fact in again.history} == {trace}
-    assert {action.trace for action in again.actions} == {trace}
+    story = Story(patient)
+    story.decides(replace(event, trace=trace))
+    story.timer().then("StepTimedOut reserve 1")
+    story.timer().sends("reserve forward 2")
+    story.replies("reserve")
+    story.timer().then("StepTimedOut charge 1")
+    while isinstance(story.state, Saga):
+        story.replies("charge" if story.step("charge").status is StepStatus.UNDOING else "reserve", undo=True)
+    assert {order(action) for action in story.actions} >= {
+        "reserve forward 2",
+        "reserve compensation 1",
+        "publish shop.OrderRejected",
+        "result compensated",
+    }
+    assert {fact.header.trace for fact in story.history} == {trace}
+    assert {action.trace for action in story.actions} == {trace}
 
 
 def test_a_join_waits_for_every_branch_and_a_fork_starts_them_all() -> None:
