@@ -10,8 +10,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
+
+from sagakit.core import events
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,14 +109,91 @@ def test_no_function_is_too_long() -> None:
     assert too_long == {}, f"longer than {FUNCTION_LINES_MAX} lines"
 
 
+EVENTS = {one.__name__ for one in get_args(events.Event)}
+
+
 def test_events_are_told_apart_in_one_place() -> None:
     """What an event does is decided by one `match`; a second one would be a second opinion."""
-    places = [
-        where
-        for where, node in nodes("sagakit", "services")
-        if isinstance(node, ast.Match) and isinstance(node.subject, ast.Name) and node.subject.id == "event"
+    found = [
+        f"{path.relative_to(ROOT)}:{line} {how}"
+        for path in python_files("sagakit", "services")
+        for line, how in event_switches(parsed(path))
     ]
-    assert [place.partition(":")[0] for place in places] == ["sagakit/core/decide.py"], places
+    elsewhere = [place for place in found if not place.startswith("sagakit/core/decide.py:")]
+    assert elsewhere == [], "what an event means is decided in sagakit/core/decide.py"
+    assert len([place for place in found if place.endswith(" match")]) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("match event:\n case Start(): ...\n case Reply(): ...", ["match"]),
+        ("match one.input:\n case Start(): ...\n case Reply() | Control(): ...", ["match"]),
+        ("match one:\n case events.Start(): ...\n case events.Reply(): ...", ["match"]),
+        ("match one, two:\n case Start(), _: ...\n case Reply(), _: ...", ["match"]),
+        ("def f(x):\n if isinstance(x, Start): ...\n elif isinstance(x, Reply | Control): ...", ["isinstance"]),
+        (
+            "def f(x):\n if isinstance(x.event, Start): return\n if isinstance(x.event, (Reply, Control)): ...",
+            ["isinstance"],
+        ),
+        ("def f(x):\n return 1 if type(x) is Start else 2 if type(x) == Reply else 3", ["isinstance"]),
+        ("match event:\n case Start(): ...\n case _: ...", []),
+        ("match event:\n case Stop(): ...\n case Go(): ...", []),
+        ("def f(x, y):\n if isinstance(x, Start): ...\n if isinstance(y, Reply): ...", []),
+        ("def f(x):\n if isinstance(x, Start): ...\ndef g(x):\n if isinstance(x, Reply): ...", []),
+        ("def f(x):\n if isinstance(x, Start | Reply): ...\n if isinstance(x, Start | Reply): ...", []),
+    ],
+)
+def test_a_second_opinion_is_found_whatever_it_looks_like(code: str, found: list[str]) -> None:
+    imports = "from sagakit.core import events\nfrom sagakit.core.events import Control, Reply, Start\n"
+    assert [how for _, how in event_switches(ast.parse(imports + code))] == found
+
+
+def event_switches(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Where a module tells event classes apart: by a `match`, or by tests of one thing's class within one function."""
+    names = event_names(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Match):
+            classes = [
+                one.cls for case in node.cases for one in ast.walk(case.pattern) if isinstance(one, ast.MatchClass)
+            ]
+            if len({name for one in classes if (name := ast.unparse(one)) in names}) > 1:
+                yield node.lineno, "match"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            asked: dict[str, set[frozenset[str]]] = {}
+            for subject, classes_asked in class_tests(node):
+                if told := frozenset(classes_asked) & names:
+                    asked.setdefault(subject, set()).add(told)
+            if any(len(answers) > 1 for answers in asked.values()):
+                yield node.lineno, "isinstance"
+
+
+def event_names(module: ast.Module) -> frozenset[str]:
+    """What a module calls the event classes."""
+    names: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom):
+            for one in node.names:
+                if node.module == "sagakit.core.events" and one.name in EVENTS:
+                    names.add(one.asname or one.name)
+                elif node.module == "sagakit.core" and one.name == "events":
+                    names |= {f"{one.asname or one.name}.{name}" for name in EVENTS}
+        elif isinstance(node, ast.Import):
+            for one in node.names:
+                if one.name == "sagakit.core.events":
+                    names |= {f"{one.asname or one.name}.{name}" for name in EVENTS}
+        elif isinstance(node, ast.ClassDef) and node.name in EVENTS:
+            names.add(node.name)
+    return frozenset(names)
+
+
+def class_tests(function: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """What a function asks the class of, and which classes it names; both as they are written."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            yield ast.unparse(node.args[0]), [ast.unparse(one) for one in ast.walk(node.args[1])]
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type("):
+            yield ast.unparse(node.left), [ast.unparse(one) for one in ast.walk(node.comparators[0])]
 
 
 def test_no_paths_of_one_machine() -> None:
