@@ -38,6 +38,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "ServiceRuntime",
     ],
     "sagakit.client": ["Client", "Composed", "Composer", "Sent"],
+    "sagakit.testing": ["EmbeddedKafka", "EmbeddedPair", "KafkaCluster", "RealRegistry"],
 }
 
 # What stands below these directories is some machine's own; `usr`, `var`, `etc`, `opt` are alike in every container.

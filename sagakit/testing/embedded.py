@@ -1,4 +1,4 @@
-"""librdkafka's mock broker inside this process: the real client over TCP, and nothing to install.
+"""librdkafka's mock broker inside this process, and a schema registry: the real client over TCP, nothing to install.
 
 It is a stand-in for trying things out. What it lacks is in `EMBEDDED_LIMITS` and is said in the log at each start;
 prove nothing on it that a broker promises.
@@ -12,6 +12,7 @@ from typing import Self
 
 from confluent_kafka import Producer
 
+from sagakit.adapters.memory_registry import MemoryRegistry
 from sagakit.testing.errors import ServerError, ServerFailedError
 from sagakit.testing.kafka import ClientProperties
 
@@ -68,6 +69,46 @@ class EmbeddedKafka:
         if self._owner is not None:
             self._owner.close()
             self._owner = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class EmbeddedPair:
+    """The embedded Kafka and a registry of this process: `with EmbeddedPair() as pair: AvroCodec(pair.registry)`.
+
+    The registry checks compatibility as a real one does, by `default_compatibility` where a subject has no level of its
+    own. It is no server: it has no URL, and is handed to whatever takes a `SchemaRegistry`.
+    """
+
+    def __init__(self, brokers: int = 1, default_compatibility: str = "BACKWARD") -> None:
+        """Describe the pair; nothing runs before `start`."""
+        self.kafka = EmbeddedKafka(brokers)
+        self._default_compatibility = default_compatibility
+        self._registry: MemoryRegistry | None = None
+
+    @property
+    def registry(self) -> MemoryRegistry:
+        """The registry; empty after each start."""
+        if self._registry is None:
+            raise ServerError("The embedded pair is not running; call start() first.")
+        return self._registry
+
+    def start(self) -> Self:
+        """Start the cluster beside an empty registry."""
+        self.kafka.start()
+        self._registry = MemoryRegistry(self._default_compatibility)
+        return self
+
+    def stop(self) -> None:
+        """Stop the cluster; its records and the registered schemas are gone."""
+        self._registry = None
+        self.kafka.stop()
 
     def __enter__(self) -> Self:
         return self.start()

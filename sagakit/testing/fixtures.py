@@ -1,7 +1,9 @@
 """pytest fixtures of real and embedded servers; use them with `pytest_plugins = ["sagakit.testing.fixtures"]`.
 
-`kafka` and `registry` are started once per run, at first use, and shared: a test separates itself from the others by
-`topic_prefix`. `kafka3` is shared by the tests of a module, since three brokers are a load on everything else. A test
+`embedded_kafka` and `embedded_registry` (together: `embedded_pair`) live in this process and need nothing.
+
+`kafka` and `registry` are real. They are started once per run, at first use, and shared: a test separates itself from
+the others by `topic_prefix`. `kafka3` is shared by the tests of a module, since three brokers are a load on everything else. A test
 that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and leaves it whole.
 
 Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
@@ -21,8 +23,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 
+from sagakit.adapters.memory_registry import MemoryRegistry
 from sagakit.testing import jars
-from sagakit.testing.embedded import EmbeddedKafka
+from sagakit.testing.embedded import EmbeddedKafka, EmbeddedPair
 from sagakit.testing.errors import ServerUnavailableError
 from sagakit.testing.kafka import ExternalKafka, KafkaCluster, KafkaServer
 from sagakit.testing.registry import RealRegistry
@@ -137,10 +140,26 @@ def startable(pytestconfig: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def embedded_kafka() -> Iterator[EmbeddedKafka]:
-    """The mock broker of this process, shared by the whole run; see `sagakit.testing.embedded` for what it lacks."""
-    with EmbeddedKafka() as cluster:
-        yield cluster
+def embedded_pair() -> Iterator[EmbeddedPair]:
+    """The mock broker and the registry of this process, shared by the whole run.
+
+    See `sagakit.testing.embedded` for what they lack. A test separates itself from the others by `topic_prefix`, and by
+    the names of its records.
+    """
+    with EmbeddedPair() as pair:
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(embedded_pair: EmbeddedPair) -> EmbeddedKafka:
+    """The Kafka of `embedded_pair`."""
+    return embedded_pair.kafka
+
+
+@pytest.fixture(scope="session")
+def embedded_registry(embedded_pair: EmbeddedPair) -> MemoryRegistry:
+    """The registry of `embedded_pair`."""
+    return embedded_pair.registry
 
 
 @pytest.fixture
