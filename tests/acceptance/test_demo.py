@@ -6,8 +6,8 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sagakit.testing.kafka import KafkaServer
 from sagakit.testing.process import Process
 from sagakit.testing.registry import RealRegistry
 from services.demo_orders import PARKING_ORDERS_FILE, read_orders
+from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
 
@@ -52,6 +53,48 @@ def verdict_in(output: str) -> Any:
     """The verdict for scripts, among what is for people."""
     (line,) = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(line)
+
+
+class OwnProcesses:
+    """Every process that a demo, or one that it started, was seen to start; `servers` are the ids of the Javas."""
+
+    def __init__(self, demo: Process) -> None:
+        self._demo = demo
+        self._seen: dict[int, psutil.Process] = {}
+        self.servers: set[int] = set()
+
+    def look(self) -> None:
+        """Take note of those that run now."""
+        with suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(self._demo.pid).children(recursive=True):
+                self._seen.setdefault(one.pid, one)
+                with suppress(psutil.NoSuchProcess):
+                    if one.name() == "java":
+                        self.servers.add(one.pid)
+
+    def until(self, condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
+        """Wait for `condition`, and look meanwhile."""
+
+        def looked() -> bool:
+            self.look()
+            return condition()
+
+        self._demo.wait_until(looked, timeout_s=timeout_s, what=what)
+
+    def until_it_ends(self, *, timeout_s: float) -> int:
+        """Wait for the end of the demo, and look meanwhile; its exit code."""
+
+        def looked() -> bool:
+            self.look()
+            return not self._demo.is_running
+
+        until(looked, timeout_s=timeout_s, what="the end of the demo")
+        return self._demo.wait(timeout_s=1)
+
+    def left(self) -> list[psutil.Process]:
+        """Those that have not ended."""
+        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=10)
+        return alive
 
 
 @pytest.fixture(scope="module")
@@ -253,12 +296,16 @@ def test_what_cannot_be_played_is_told_in_one_line(
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_processes_that_are_killed_under_way_leave_no_trace_in_the_books(kafka: KafkaServer, tmp_path: Path) -> None:
-    """On a Kafka of the demo's own; `kafka` only stands for a machine that can run one."""
+@pytest.mark.usefixtures("startable")
+def test_processes_that_are_killed_under_way_leave_no_trace_in_the_books(tmp_path: Path) -> None:
+    """On a Kafka and a registry of the demo's own, of which nothing is left at its end."""
     process = demo("demo", tmp_path, "--kafka", "--kill", "5", "--sagas", "200", "--keep", str(tmp_path / "kept"))
-    exit_code = process.wait(timeout_s=380)
+    processes = OwnProcesses(process)
+    exit_code = processes.until_it_ends(timeout_s=380)
     output = process.output()
     assert exit_code == 0, output
+    assert len(processes.servers) >= 2, "a broker and a registry"
+    assert processes.left() == []
     assert number(output, "placed") == 200
     kills = [json.loads(line) for line in (tmp_path / "kept" / "kills.jsonl").read_text().splitlines()]
     assert len(kills) == 5
@@ -267,6 +314,27 @@ def test_processes_that_are_killed_under_way_leave_no_trace_in_the_books(kafka: 
         assert not psutil.pid_exists(kill["pid"])
     for book in BOOKS:
         assert row(output, book).rstrip().endswith("balances"), row(output, book)
+
+
+@pytest.mark.kafka
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("startable")
+@pytest.mark.parametrize("moment", ["opening", "playing"])
+def test_ctrl_c_ends_the_demos_own_brokers_registry_and_processes(tmp_path: Path, moment: str) -> None:
+    process = demo("demo", tmp_path, "--kafka", "--rate", "5", "--keep", str(tmp_path / "kept"))
+    processes = OwnProcesses(process)
+    if moment == "opening":
+        processes.until(lambda: len(processes.servers) >= 2, timeout_s=100, what="starting a broker and a registry")
+    else:
+        ledger = tmp_path / "kept" / "ledgers" / "payments.sqlite"
+        processes.until(ledger.exists, timeout_s=200, what="charging cards")
+        assert len(processes.servers) >= 2, "a broker and a registry"
+    process.interrupt()
+    assert processes.until_it_ends(timeout_s=60) == 130, process.output()
+    assert processes.left() == []
+    assert "Traceback" not in process.output()
 
 
 @pytest.mark.kafka

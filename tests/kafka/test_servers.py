@@ -161,6 +161,7 @@ class TestBrokerLifeAndDeath:
             start_server(broken)
         assert not broken._root.exists()
 
+    @pytest.mark.usefixtures("startable")
     def test_busy_port_is_named(self, kafka: KafkaServer) -> None:
         port = int(kafka.bootstrap.rpartition(":")[2])
         cluster = KafkaCluster(1, client_ports=[port])
@@ -168,7 +169,8 @@ class TestBrokerLifeAndDeath:
             cluster.start()
         assert not cluster._root.exists()
 
-    def test_parent_that_is_killed_leaves_no_broker(self, kafka: KafkaServer, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("startable")
+    def test_parent_that_is_killed_leaves_no_broker(self, tmp_path: Path) -> None:
         script = (
             "import sys, time; from pathlib import Path; from sagakit.testing.kafka import KafkaCluster\n"
             "cluster = KafkaCluster(data_directory=Path(sys.argv[1])).start()\n"
@@ -185,7 +187,7 @@ class TestBrokerLifeAndDeath:
 
 
 @pytest.fixture(scope="module")
-def secure(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+def secure(startable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     logs = tmp_path_factory.mktemp("secure")
     users = {"reader": "reader-password", "stranger": "stranger-password"}
     with KafkaCluster(1, security="tls+scram", users=users, log_directory=logs) as cluster:
