@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sagakit.cli import exits
-from sagakit.cli.context import options_of
+from sagakit.cli.context import options_of, settings_of
 
 Sagas = Annotated[
     int | None, typer.Option(min=1, help="Make up so many orders (default: the 300 of the project's file).")
@@ -81,7 +81,8 @@ def demo(
         raise typer.BadParameter("--orders names orders, --sagas makes them up: choose one")
     if bool(bootstrap) != bool(registry_url):
         raise typer.BadParameter("--bootstrap and --registry-url go together")
-    cluster = Cluster(bootstrap=bootstrap or "", registry_url=registry_url or "", brokers=brokers)
+    there = {"bootstrap": bootstrap, "registry_url": registry_url}
+    guest = settings_of(options_of(context), *there, **there) if bootstrap else None
     options = Options(
         sagas=sagas,
         seed=seed,
@@ -89,7 +90,7 @@ def demo(
         per_second=rate,
         keep=keep,
         as_json=as_json,
-        cluster=cluster if kafka else None,
+        cluster=Cluster(guest=guest, brokers=brokers) if kafka else None,
         kills=kill,
     )
     try:

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from sagakit.adapters.client_properties import make_admin
 from sagakit.app import provisioning
-from sagakit.app.connect import client_properties, connect_registry
+from sagakit.app.connect import client_properties, connect_registry, unreachable
 from sagakit.app.published import PublishedDefinitions
 from sagakit.app.settings import Settings
 from sagakit.contracts import registration
@@ -28,7 +28,6 @@ from sagakit.demo.processes import Kills, Troupe
 from sagakit.demo.stage import ORDERS, DemoError, Stage, definition_bundle, readers, shop_schemas, shop_services
 from sagakit.language.canonical import Bundle
 from sagakit.orchestrator.clock import wall_clock_ms
-from sagakit.ports.log import LogUnavailableError
 from sagakit.testing import jars
 from sagakit.testing.kafka import KafkaCluster
 from sagakit.testing.registry import RealRegistry
@@ -51,13 +50,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Where to play: on a cluster that exists, or (no `bootstrap`) on one that is started for this run.
+    """Where to play: on the cluster that `guest` names, or (None) on one of `brokers` brokers, started for this run."""
 
-    `brokers` is how many of our own are started.
-    """
-
-    bootstrap: str = ""
-    registry_url: str = ""
+    guest: Settings | None = None
     brokers: int = 1
 
 
@@ -72,8 +67,8 @@ def cluster_stage(cluster: Cluster, folder: Path, ledgers: Path, kills: int, see
     """
     logs = folder / "logs"
     with ExitStack() as closings:
-        if cluster.bootstrap:
-            settings = closings.enter_context(_guest(cluster))
+        if cluster.guest is not None:
+            settings = closings.enter_context(_guest(cluster.guest))
         else:
             settings = closings.enter_context(_own_servers(cluster.brokers, logs, say))
         say("making topics, registering schemas, publishing the definition")
@@ -129,16 +124,11 @@ def _own_servers(brokers: int, logs: Path, say: Say) -> Iterator[Settings]:
 
 
 @contextmanager
-def _guest(cluster: Cluster) -> Iterator[Settings]:
+def _guest(asked: Settings) -> Iterator[Settings]:
     """On a cluster that exists: everything under a prefix of this run's own, and the topics deleted at the end."""
-    asked = Settings.load(bootstrap=cluster.bootstrap, registry_url=cluster.registry_url or None).require(
-        "bootstrap", "registry_url"
-    )
     admin = make_admin(client_properties(asked).admin())
-    try:
+    with unreachable(asked):
         brokers = len(admin.list_topics(timeout=_REQUEST_TIMEOUT_S).brokers)
-    except KafkaException as error:
-        raise LogUnavailableError(f"Kafka at {asked.bootstrap} does not answer: {error.args[0].str()}") from error
     settings = asked.model_copy(
         update={
             "namespace": "default",

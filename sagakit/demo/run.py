@@ -157,7 +157,7 @@ def _notice(options: Options) -> str:
     cluster = options.cluster
     assert cluster is not None
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers > 1 else ''}"
-    where = f"the Kafka at {cluster.bootstrap}" if cluster.bootstrap else f"a real Kafka of {brokers}"
+    where = f"the Kafka at {cluster.guest.bootstrap}" if cluster.guest else f"a real Kafka of {brokers}"
     killed = (
         f"\n{options.kills} of them kill themselves (SIGKILL) at the worst places under way, and are started again."
         if options.kills

@@ -293,6 +293,14 @@ def test_what_cannot_be_played_is_told_in_one_line(
     assert says in line
 
 
+def test_a_cluster_that_exists_is_spoken_to_with_the_global_options(capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["--bootstrap", "127.0.0.1:1", "--registry-url", "http://127.0.0.1:1"]
+    for line in ([*there, "demo", "--kafka"], ["demo", "--kafka", *there]):
+        assert run(["-X", "acks=0", *line]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "acks cannot be set" in said
+
+
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(400)
