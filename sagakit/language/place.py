@@ -19,6 +19,7 @@ from sagakit.language.statics import Static
 from sagakit.language.types import is_nullable, shown
 
 _UNDEFINED: Final = re.compile(r"undefined field '(\w+)' not found in struct '(\w+)'")
+_OVERLOAD: Final = re.compile(r"found no matching overload for '(\w+)'")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '([\w.]+)'")
 _Kind = TypeVar("_Kind", Array, EnumType, Map, Primitive, RecordType)
 _FLOAT: Final = Primitive(kind="float")
@@ -200,11 +201,11 @@ class Place:
             checked = wire.read(self._scope.env.compile(text).serialize())
         except RUNTIME_ERRORS as error:
             for problem in problems_of(error, text):
-                self._refused(problem)
+                self._refused(text, problem)
             return None
         return syntax.decode(checked)
 
-    def _refused(self, problem: Problem) -> None:
+    def _refused(self, text: str, problem: Problem) -> None:
         undefined, undeclared = _UNDEFINED.match(problem.message), _UNDECLARED.match(problem.message)
         message = self._scope.messages.readable(problem.message)
         if undefined is not None:
@@ -217,12 +218,14 @@ class Place:
         elif undeclared is not None:
             name = undeclared[1].split(".")[0]
             message = f"there is no variable or function `{name}`"
-            self._report("SK305", problem.offset, message, meant(name, self._scope.variables))
+            self._report("SK305", _back(text, problem.offset, name), message, meant(name, self._scope.variables))
         elif "overload" in message or "operand" in message or "expression of type" in message:
             remedy = "Make the types match; convert with int(…), double(…) or string(…)."
             if "'_?_:_'" in message and "null" in message:
                 remedy = "Write `dyn(null)` for null in a condition."
-            self._report("SK306", problem.offset, message, remedy)
+            called = _OVERLOAD.search(problem.message)
+            offset = problem.offset if called is None else _back(text, problem.offset, called[1])
+            self._report("SK306", offset, message, remedy)
         else:
             remedy = "Correct the expression; a constant text stands in quotes within: \"'text'\"."
             self._report("SK303", problem.offset, message, remedy)
@@ -236,6 +239,12 @@ class Place:
         self.findings.append(
             self._source.finding(code, path, message, remedy, key=key and offset is None, offset=offset)
         )
+
+
+def _back(text: str, offset: int, name: str) -> int:
+    """Where a name begins, of which the checker gives the place of the dot or the parenthesis that follows it."""
+    before = text[:offset].rstrip()
+    return len(before) - len(name) if before.endswith(name) else offset
 
 
 def _is_key(node: Node) -> bool:

@@ -215,8 +215,14 @@ def descend(node: Node) -> Iterator[Node]:
 
 
 def begin(node: Node) -> int:
-    """The offset at which the text of a node begins (a node's own offset is that of its operator or dot)."""
-    return min(part.offset for part in descend(node))
+    """The offset at which the text of a node begins (its own offset is that of its operator, dot or parenthesis)."""
+    return min(_first(part) for part in descend(node))
+
+
+def _first(node: Node) -> int:
+    if isinstance(node, Call) and not node.method and node.function.isidentifier() and "_" not in node.function[:1]:
+        return max(0, node.offset - len(node.function))
+    return node.offset
 
 
 def text(node: Node) -> str:

@@ -1,13 +1,16 @@
 """Records and a definition that the tests of the language vary."""
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from sagakit.language.document import Document
 from sagakit.language.findings import Finding
-from sagakit.language.lint import lint
+from sagakit.language.lint import lint, lint_text
 from sagakit.language.parse import Parsed, parse_data
 from sagakit.language.source import Source
 
@@ -186,3 +189,25 @@ def field_codes(kind: Any, value: Any) -> list[str]:
     schema = record("Reserve", order_id="string", field=kind)
     changes = {"steps.reserve.with": {"order_id": "start.text", "field": value}}
     return codes(changes, {"test.Reserve": schema})
+
+
+def as_text(changes: Mapping[str, Any]) -> str:
+    """The varied definition as YAML, one key or element a line, strings unquoted where that is possible."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 1_000
+    yaml.sort_base_mapping_type_on_output = False
+    written = io.StringIO()
+    yaml.dump(varied(changes), written)
+    return written.getvalue()
+
+
+def places(changes: Mapping[str, Any], schemas: Mapping[str, str] | None = None) -> list[str]:
+    """What is found wrong with the varied definition's text: `CODE line:column`, and what stands there."""
+    text = as_text(changes)
+    lines = text.splitlines()
+    return [
+        f"{one.code} {one.line}:{one.column} {lines[one.line - 1][one.column - 1 :]}".rstrip()
+        for one in lint_text(text, {**SCHEMAS, **(schemas or {})}, "take-order.yaml").findings
+        if one.file == "take-order.yaml"
+    ]
