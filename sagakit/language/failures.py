@@ -28,6 +28,7 @@ _KNOWN: Final = tuple(
         rf"(Type conversion error from {_TYPE} to {_TYPE})$",
         rf"({_TYPE} to {_TYPE} conversion failed)$",
         rf"(Invalid container type: {_TYPE})$",
+        r"(Iteration budget exceeded)$",
         r"(invalid regular expression)\b",
         r"(duplicate key in map)\b",
         r"(malformed UTF-8 bytes)$",

@@ -108,6 +108,10 @@ def _told(message: str, value: Any) -> list[Any]:
         ("{start.secret: 1, start.secret: 2}", "the expression cannot be evaluated: duplicate key in map"),
         ("{start.card: 1}", "a key of a map (of type int) is not a string"),
         ("start.secret + 1", "No matching overloads found : _+_(string, int64)"),
+        (
+            "start.many.map(x, start.many.map(y, x))",
+            "the expression cannot be evaluated: Iteration budget exceeded",
+        ),
         ("start.secret.getHours()", "No matching overloads found : (string).getHours()"),
         ("duration(start.secret)", "String to Duration conversion failed"),
         ("bool(start.secret)", "Type conversion error from 'string' to 'bool'"),
@@ -115,6 +119,7 @@ def _told(message: str, value: Any) -> list[Any]:
 )
 def test_the_kind_of_failure_is_told(text: str, message: str) -> None:
     data: Any = {"tags": {}, "numbers": [], "secret": "card-SECRET-1", "card": 4111_1111_1111_1111, "open": "(SECRET["}
+    data["many"] = list(range(200))
     assert _COMPILER.expression(text)({"start": data}) == EvaluationError(expression=text, column=0, message=message)
 
 
