@@ -28,6 +28,7 @@ TRACESTATE: Final = "tracestate"
 
 IDEMPOTENCY_KEY: Final = "sagakit_idempotency_key"
 UNDOES: Final = "sagakit_undoes"
+KEY: Final = "sagakit_key"
 RUN: Final = "sagakit_run"
 ADDRESS: Final = "sagakit_address"
 ATTEMPT: Final = "sagakit_attempt"
@@ -73,9 +74,10 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandHeaders:
-    """What the headers of a command say. `undoes` stands on compensations only."""
+    """What the headers of a command say. `undoes` stands on compensations only; `key` is the saga's business key."""
 
     saga_id: str
+    key: str | None
     run: int
     address: Address
     attempt: int
@@ -233,6 +235,7 @@ def read_command_headers(record: Record) -> CommandHeaders:
         raise UndecodableError(f"the header {ADDRESS}: {error}") from error
     return CommandHeaders(
         saga_id=required_text(headers, CORRELATION_ID),
+        key=optional_text(headers, KEY),
         run=required_integer(headers, RUN),
         address=parsed,
         attempt=required_integer(headers, ATTEMPT),

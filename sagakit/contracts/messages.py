@@ -281,9 +281,11 @@ def encode_command(
     reply_partition: int,
     at_ms: int,
     partitions: int | None = None,
+    key: str | None = None,
 ) -> Outgoing:
     """The command's record. `reply_partition` is the partition of the inbox that the saga lives in.
 
+    `key` is the saga's business key, for the participant's logs.
     `partitions` is the count that the command's topic had when the definition was published: a command and what undoes
     it share a partition although the topic grows between them. None leaves the placing to the client.
 
@@ -309,10 +311,12 @@ def encode_command(
     )
     if action.undoes is not None:
         headers.append((env.UNDOES, action.undoes.encode()))
+    if key is not None:
+        headers.append((env.KEY, key.encode()))
     value = avro.encode(schema, action.data)
-    key = action.saga_id.encode()
-    partition = None if partitions is None else partition_of(key, partitions)
-    return Outgoing(topics.commands(action.service), partition, key, value, headers)
+    record_key = action.saga_id.encode()
+    partition = None if partitions is None else partition_of(record_key, partitions)
+    return Outgoing(topics.commands(action.service), partition, record_key, value, headers)
 
 
 def encode_event(action: PublishEvent, schema: CompiledSchema, avro: AvroCodec, topics: Topics, at_ms: int) -> Outgoing:

@@ -17,7 +17,7 @@ from sagakit.core.address import Address
 from sagakit.core.decide import Decision
 from sagakit.core.events import Refusal, Refused
 from sagakit.core.schedule import next_due_ms
-from sagakit.core.state import State
+from sagakit.core.state import Saga, State
 from sagakit.core.transitions import Direction, Transition
 from sagakit.language.published import Published
 from sagakit.orchestrator.blocked import PartitionBlockedError
@@ -92,17 +92,20 @@ class Writer:
             produced.append(self._checked(record, Refused.INPUT, None))
         if decision.actions:
             at_ms = decision.transitions[0].header.at_ms
-            produced += [self._action(action, partition, published, at_ms) for action in decision.actions]
+            business_key = decision.state.key if isinstance(decision.state, Saga) else None
+            produced += [self._action(one, partition, published, at_ms, business_key) for one in decision.actions]
         return produced
 
-    def _action(self, action: Action, partition: int, published: Published | None, at_ms: int) -> Produced:
+    def _action(
+        self, action: Action, partition: int, published: Published | None, at_ms: int, key: str | None
+    ) -> Produced:
         assert published is not None
         target, address = _target(action)
         try:
             if isinstance(action, SendCommand):
                 schema = self._schema(published, action.type)
                 count = published.command_partitions.get(action.service)
-                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms, count)
+                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms, count, key)
             elif isinstance(action, PublishEvent):
                 schema = self._schema(published, action.type)
                 record = messages.encode_event(action, schema, self._avro, self._topics, at_ms)

@@ -15,11 +15,13 @@ class Context:
     `idempotency_key` is what an effect is deduplicated by: it is the same for every redelivery and retry of the step,
     while `command_id` and `attempt` (from 1) are not. `undoes` (compensations only) is the idempotency key of the
     step to undo; find the effect by it, and where there is none, make sure that the late command finds that out.
+    `key` is the saga's business key, for people to find it by; None where the sender does not tell.
     Nobody waits for the reply after `expires_at_ms` (epoch milliseconds).
     """
 
     service: str
     saga_id: str
+    key: str | None
     run: int
     address: str
     direction: Literal["forward", "compensation"]
@@ -34,10 +36,11 @@ class Context:
 
     @property
     def logger(self) -> Any:
-        """A structlog logger that says with each line which saga, step, attempt and trace it is about."""
+        """A structlog logger that says with each line which saga (also by business key), step, attempt and trace."""
         return structlog.get_logger("sagakit.service").bind(
             service=self.service,
             saga_id=self.saga_id,
+            business_key=self.key,
             step=self.address,
             direction=self.direction,
             attempt=self.attempt,

@@ -198,6 +198,7 @@ class ServiceExchange:
         context = Context(
             service=self._service.name,
             saga_id=command.saga_id,
+            key=command.key,
             run=command.run,
             address=command.address,
             direction="forward" if command.undoes is None else "compensation",

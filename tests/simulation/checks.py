@@ -206,15 +206,18 @@ def _ends(evidence: Evidence) -> Iterator[str]:
 
 
 def _traces(evidence: Evidence) -> Iterator[str]:
-    """All that a run records and sends belongs to the trace of its start, also what a timer or a failover causes.
+    """All that a run records and sends belongs to the trace of its start, also what a timer or a failover causes;
+    and its commands tell its business key.
 
     Not what comes after its end: a marker keeps no trace.
     """
     wanted: dict[tuple[str, str], str] = {}
+    keys: dict[tuple[str, str], str] = {}
     for saga_id, history in evidence.histories.items():
         for run in runs(history, shop.definition_of):
             start = run.facts[0].after
             assert isinstance(start, Saga)
+            keys[saga_id, str(start.run)] = start.key
             trace = wanted[saga_id, str(start.run)] = trace_id(start.key)
             for fact in run.facts:
                 if isinstance(fact.before, Marker) and fact is not run.facts[0]:
@@ -231,6 +234,8 @@ def _traces(evidence: Evidence) -> Iterator[str]:
             run_of = headers[envelope.CORRELATION_ID].decode(), headers[envelope.RUN].decode()
             if _trace(headers) != wanted.get(run_of):
                 yield f"{run_of}: a command for {service} is of the trace {_trace(headers)}"
+            if headers.get(envelope.KEY) != keys.get(run_of, "").encode():
+                yield f"{run_of}: a command for {service} has the business key {headers.get(envelope.KEY)!r}"
     for topic in (topics.service_topic(shop.ENDED), topics.results):
         for record in evidence.world.cluster.written(topic):
             headers = dict(record.headers)

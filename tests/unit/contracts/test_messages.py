@@ -81,7 +81,7 @@ COMMAND = SendCommand(
 
 def sent(action: SendCommand, avro: AvroCodec) -> Record:
     schema = avro.compile_schema(schemas.load_folder(SHOP)[action.type])
-    return as_read(messages.encode_command(action, schema, avro, TOPICS, 3, 1_795_000_000_123))
+    return as_read(messages.encode_command(action, schema, avro, TOPICS, 3, 1_795_000_000_123, key="o-1"))
 
 
 @pytest.mark.parametrize("undoes", [None, "effect-0"])
@@ -96,6 +96,7 @@ def test_a_participant_reads_the_command_that_was_sent(
     assert (record.topic, record.key) == ("p.payments.commands", b"saga-1")
     assert command.opened.data == COMMAND.data
     assert (headers.saga_id, headers.run, headers.address, headers.attempt) == ("saga-1", 41, "charge", 2)
+    assert headers.key == "o-1"
     assert (headers.command_id, headers.idempotency_key, headers.undoes) == ("command-1", "effect-1", undoes)
     assert (headers.direction, headers.trace, headers.causation_id) == (direction, trace, "cause-1")
     assert headers.reply_to == ReplyTo(topic="p.test.saga.inbox", partition=3)
@@ -116,6 +117,7 @@ def test_a_command_carries_all_headers_of_the_protocol(avro: AvroCodec) -> None:
         "tracestate": b"a=b",
         "sagakit_idempotency_key": b"effect-1",
         "sagakit_undoes": b"effect-0",
+        "sagakit_key": b"o-1",
         "sagakit_run": b"41",
         "sagakit_address": b"charge",
         "sagakit_attempt": b"2",

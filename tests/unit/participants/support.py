@@ -97,6 +97,7 @@ def command(
         with_.topics,
         reply_partition,
         now_ms(),
+        key=f"order-{number}",
     )
 
 

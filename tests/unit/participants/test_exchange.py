@@ -365,3 +365,11 @@ def test_the_logger_says_what_it_is_about(exchange: ServiceExchange, with_: Form
     assert isinstance(ctx, Context)
     assert (bound["saga_id"], bound["step"], bound["attempt"]) == (ctx.saga_id, "charge", 1)
     assert bound["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert bound["business_key"] == "order-1"
+
+
+def test_a_command_that_does_not_tell_its_business_key_is_handled(exchange: ServiceExchange, with_: Formats) -> None:
+    sent = support.received(support.command(with_=with_))
+    untold = sent._replace(headers=[one for one in sent.headers if one[0] != "sagakit_key"])
+    ctx = call_of(exchange.prepare(untold)).context
+    assert ctx.key is None

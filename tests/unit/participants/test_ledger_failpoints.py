@@ -21,7 +21,8 @@ from services.shop_models import ChargeCard, OrderConfirmed, RefundCard
 
 def context(key, undoes=None):
     return Context(
-        service="payments", saga_id="s", run=1, address="charge", direction="compensation" if undoes else "forward",
+        service="payments", saga_id="s", key="o", run=1, address="charge",
+        direction="compensation" if undoes else "forward",
         attempt=1, command_id=f"command-{key}", idempotency_key=key, undoes=undoes, correlation_id="s", expires_at_ms=0,
         trace=None, source=Source(topic="payments.commands", partition=0, offset=0),
     )

@@ -54,6 +54,7 @@ def forward(step: str, attempt: int = 1, saga_id: str = SAGA) -> Context:
     return Context(
         service="test",
         saga_id=saga_id,
+        key="order-1",
         run=1,
         address=step,
         direction="forward",
