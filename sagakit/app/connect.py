@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
-_ASK_WHY_S: Final = 5.0
+_ASK_WHY_S: Final = 3.0
 """How long to find out why a broker does not answer: a refusal comes within a round trip or a few."""
 
 _NOT_ADMITTED: Final[Mapping[int, str]] = {
@@ -156,6 +156,9 @@ def _refusal(settings: Settings) -> KafkaError | None:
     told: list[KafkaError] = []
     admin = make_admin({**client_properties(settings).admin(), "error_cb": told.append})
     asked = admin.describe_cluster(request_timeout=_ASK_WHY_S)
-    while not told and not asked.done():
+    refusal = None
+    while refusal is None and not asked.done():
         admin.poll(0.1)
-    return next((error for error in told if error.code() in _NOT_ADMITTED), None)
+        # Other errors may come before it: a connection that was refused is also one that was lost.
+        refusal = next((error for error in told if error.code() in _NOT_ADMITTED), None)
+    return refusal

@@ -45,6 +45,7 @@ def doctor(
     seconds, up to half a minute on a broker that is slow to end transactions.
 
     Exit code 0: all promises are kept (there may be warnings). 1: one is not. 3: the broker does not answer.
+    4: it refuses the credentials.
     """
     if only_acls:
         settings, services = one_shot(context), named_services(service, service_app)

@@ -5,7 +5,7 @@ import inspect
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 from rich.console import Console
@@ -126,8 +126,12 @@ def options(
         list[str] | None,
         typer.Option("--kafka", "-X", metavar="NAME=VALUE", help="A librdkafka property. Repeatable."),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="The least level shown.")
+    ] = None,
+    log_format: Annotated[
+        Literal["console", "json"] | None, typer.Option(help="Lines for people, or for machines.")
+    ] = None,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,

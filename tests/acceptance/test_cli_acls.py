@@ -247,3 +247,6 @@ def test_who_is_not_let_in_is_told_what_to_mend(
             assert (result.code, result.out) == (exits.REFUSED, ""), (command, result)
             assert says in result.error
             assert USERS["nobody"] not in result.error
+    with wrong.start("orchestrator", "orchestrator") as process:  # it waits: it may be let in at any moment
+        process.wait_for_line(rf"waiting for Kafka.*{re.escape(says)}", timeout_s=60)
+        assert process.terminate(timeout_s=30) == exits.DONE

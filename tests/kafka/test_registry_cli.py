@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sagakit.adapters.confluent_registry import ConfluentRegistry
-from sagakit.cli import exits
+from sagakit.cli import exits, main
 from sagakit.cli.schemas import app
 from sagakit.contracts.own import own_schemas
 
@@ -111,6 +111,18 @@ def test_what_cannot_be_found_out_is_one_line(arguments: list[str], code: int, s
     errors = [line for line in result.stderr.splitlines() if line.startswith("sagakit: ")]
     assert len(errors) == 1
     assert says in errors[0]
+
+
+def test_the_option_before_the_command_names_the_registry(
+    registry: Served, folder: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGAKIT_REGISTRY_URL", "http://127.0.0.1:1")
+    line = ["--registry-url", registry.url, "schemas"]
+    assert main.run([*line, "check", str(folder), "--json"]) == exits.NO
+    capsys.readouterr()
+    assert main.run([*line, "register", str(folder), "--json"]) == exits.DONE
+    assert f"{namespace}.Order" in {one["subject"] for one in json.loads(capsys.readouterr().out)}
+    assert main.run([*line, "check", str(folder)]) == exits.DONE
 
 
 def test_settings_name_the_registry(registry: Served, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,8 @@ def nested(name: str) -> list[object]:
         (["cancel", "x"], "Missing option '--reason'"),
         (["topics", "check"], "not set: SAGAKIT_BOOTSTRAP"),
         (["--namespace", "No Good", "topics", "check"], "namespace"),
+        (["--log-level", "nonsense", "dev"], "'nonsense' is not one of 'debug'"),
+        (["--log-format", "nonsense", "topics", "check"], "Invalid value for '--log-format'"),
         (["--config", "missing.toml", "topics", "check"], "missing.toml, which is no file"),
         (["-X", "nonsense", "topics", "check", "--print"], "write name=value"),
         (
