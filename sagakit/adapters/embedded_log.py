@@ -178,7 +178,7 @@ class EmbeddedLog:
         self._store.offsets[partition] = next_offset
         self._changes.append(Restored(partition=partition, next_offset=next_offset))
 
-    def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
+    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
         Raises:
@@ -186,7 +186,7 @@ class EmbeddedLog:
         """
         running = [one for one in partitions if one in self._running]
         ends, positions = self._offsets.ends(running), self._positions(running)
-        return frozenset(one for one in running if positions[one] >= ends[one])
+        return {one: ends[one] for one in running if positions[one] >= ends[one]}
 
     def commit(self, work: Work) -> Outcome:
         """Check all of the work, write it, and once all is delivered take over offsets and state.

@@ -5,7 +5,8 @@ All calls come from one thread (the client makes other threads wait for a whole 
 """
 
 import logging
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import confluent_kafka
@@ -28,6 +29,14 @@ _DEFAULTS: Final = {
 }
 
 _CLASSIC: Final[dict[str, Property]] = {"partition.assignment.strategy": "cooperative-sticky"}
+
+_SEEK_LATER: Final = frozenset(
+    {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED}
+)
+"""The client is not ready to seek, or a rebalance has overtaken the seek."""
+
+_SEEK_PATIENCE_S: Final = 5.0
+_STILL_S: Final = 10.0
 
 _PLACEHOLDER_TIMEOUT_S: Final = 1.0
 """A rebalance call-back must not hold up the group."""
@@ -71,7 +80,8 @@ class GroupConsumer:
         self._offsets = offsets
         self._owned: set[TopicPartition] = set()
         self._next: dict[TopicPartition, int] = {}  # running partitions: the next offset, as last committed
-        self._seeking: set[TopicPartition] = set()  # running, but the client could not seek yet
+        self._seeking: dict[TopicPartition, float] = {}  # to run, but the client could not seek yet; since when
+        self._still: dict[TopicPartition, tuple[int, float]] = {}  # running behind their end: from where, since when
         self._changes: list[Change] = []
         self._lost: dict[TopicPartition, int] = {}  # the log no longer has this next offset; to be reported
         self._failure: LogUnavailableError | None = None
@@ -101,8 +111,10 @@ class GroupConsumer:
             failure, self._failure = self._failure, None
             raise failure
         self._report_lost()
-        for partition in [one for one in self._seeking if self._seek(one)]:
-            self._seeking.discard(partition)
+        for partition in [
+            one for one, since in self._seeking.items() if self._seek(one) or self._begin_anew(one, since)
+        ]:
+            del self._seeking[partition]
         messages: list[Message] = []
         if (first := self._consumer.poll(min(timeout_s, 0.01) if self._seeking else timeout_s)) is not None:
             messages = self._consumer.consume(self._batch_records_max - 1, 0)
@@ -112,16 +124,18 @@ class GroupConsumer:
         for error in errors:
             self._note(error)
         changes, self._changes = self._changes, []
-        if changes:  # a partition may have gone while its records were being taken
-            records = [one for one in records if (one.topic, one.partition) in self._next]
-        return changes, records
+        if changes or errors or self._seeking:  # a partition may have gone while its records were being taken
+            running = self._next.keys() - self._seeking.keys()
+            records = [one for one in records if (one.topic, one.partition) in running]
+        # Given and taken away within one call: nobody shall begin with it.
+        return [one for one in changes if not isinstance(one, Assigned) or one.partition in self._owned], records
 
     def start(self, partition: TopicPartition, next_offset: int) -> None:
         """Let an assigned partition run, from `next_offset` on."""
         self._lost.pop(partition, None)
         self._next[partition] = next_offset
         if not self._seek(partition):
-            self._seeking.add(partition)
+            self._seeking[partition] = time.monotonic()
 
     def stop(self, partitions: Collection[TopicPartition]) -> None:
         """Hold partitions: nothing of them is delivered until `start`."""
@@ -130,7 +144,8 @@ class GroupConsumer:
             self._consumer.pause([client_partition(one) for one in running])
         for partition in running:
             del self._next[partition]
-            self._seeking.discard(partition)
+            self._seeking.pop(partition, None)
+            self._still.pop(partition, None)
 
     def stop_all(self) -> None:
         """Hold every partition."""
@@ -139,8 +154,31 @@ class GroupConsumer:
     def rewind(self) -> None:
         """Go back, in every partition, to what was last committed."""
         for partition, position in self.positions(self._next).items():
-            if position != self._next[partition] and not self._seek(partition):
-                self._seeking.add(partition)
+            if position != self._next[partition]:
+                self._go_back(partition)
+
+    def watch(self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
+        """Wake partitions that give nothing although there is something: the client may have dropped a call to resume.
+
+        It does when the call crosses its own pause at a rebalance (librdkafka issue 5591). Where an open transaction
+        holds the records back, seeking to where it stands does no harm.
+        """
+        now = time.monotonic()
+        for partition, end in ends.items():
+            position = positions[partition]
+            where, since = self._still.get(partition, (position, now))
+            if position >= end or where != position or partition in self._seeking:
+                self._still.pop(partition, None)
+            elif now - since < _STILL_S:
+                self._still[partition] = where, since
+            elif self._next.get(partition) == position:  # all that was given is committed: nothing is skipped by it
+                _logger.info("%s[%d] gives nothing: it is told again where to go on", *partition)
+                self._still.pop(partition, None)
+                self._go_back(partition)
+
+    def is_lost(self, partition: TopicPartition) -> bool:
+        """Whether the log no longer has what would come next of a partition, which the next poll tells."""
+        return partition in self._lost
 
     def committed(self, partition: TopicPartition, next_offset: int) -> None:
         """Note that a transaction committed this next offset."""
@@ -169,12 +207,28 @@ class GroupConsumer:
         """Leave the group."""
         self._consumer.close()
 
+    def _go_back(self, partition: TopicPartition) -> None:
+        """To the next offset as last committed; until the client has done it the partition is held."""
+        self._consumer.pause([client_partition(partition)])
+        if not self._seek(partition):
+            self._seeking[partition] = time.monotonic()
+
+    def _begin_anew(self, partition: TopicPartition, since: float) -> bool:
+        """Assign a partition once more whose seek stays impossible: after an offset out of range it always is."""
+        if time.monotonic() - since < _SEEK_PATIENCE_S:
+            return False
+        _logger.warning("%s[%d] cannot be sought in: it is assigned anew", *partition)
+        self._consumer.incremental_unassign([client_partition(partition)])
+        self._consumer.incremental_assign([client_partition(partition, self._next[partition])])
+        self._consumer.resume([client_partition(partition)])
+        return True
+
     def _seek(self, partition: TopicPartition) -> bool:
         """Seek to the committed next offset and let the partition run; False if the client is not ready for it yet."""
         try:
             self._consumer.seek(client_partition(partition, self._next[partition]))
         except KafkaException as exception:
-            if error_of(exception).code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._TIMED_OUT):
+            if error_of(exception).code() in _SEEK_LATER:
                 return False
             raise
         self._consumer.resume([client_partition(partition)])
@@ -214,7 +268,8 @@ class GroupConsumer:
         for partition in revoked:
             self._owned.discard(partition)
             self._next.pop(partition, None)
-            self._seeking.discard(partition)
+            self._seeking.pop(partition, None)
+            self._still.pop(partition, None)
             self._lost.pop(partition, None)
         self._changes.extend(Revoked(partition=one) for one in revoked)
 

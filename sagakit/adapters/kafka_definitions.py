@@ -12,6 +12,7 @@ from sagakit.adapters.kafka_records import client_partition, error_of, to_record
 from sagakit.ports.log import LogUnavailableError, Record, TopicPartition
 
 _POLL_S: Final = 0.05
+_END_TIMEOUT_S: Final = 2.0  # replies are decided meanwhile by nobody, and need no definition
 
 
 class KafkaDefinitionLog:
@@ -49,7 +50,7 @@ class KafkaDefinitionLog:
         Raises:
             LogUnavailableError: when the end could not be reached in time; the same records come with the next call.
         """
-        mark = self._offsets.ends([self._partition])[self._partition]
+        mark = self._offsets.ends([self._partition], timeout_s=_END_TIMEOUT_S)[self._partition]
         if not self._begun:
             self._begin()
         end = time.monotonic() + self._timeout_s

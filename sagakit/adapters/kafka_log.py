@@ -38,6 +38,7 @@ _POLL_S: Final = 0.05
 _POLL_RESTORING_S: Final = 0.005
 
 _END_TIMEOUT_S: Final = 1.0
+_SILENT_S: Final = 5.0
 
 # Between tries to begin a producer that is refused: each try is a new connection.
 _BEGIN_PAUSE_S: Final = 0.25
@@ -75,6 +76,7 @@ class KafkaLog:
         self._closing = threading.Event()
         self._refusal: LogUnavailableError | None = None
         self._read: list[Change] = []  # of restores, and not handed over yet
+        self._silent: dict[TopicPartition, float] = {}  # whose leader did not answer; when to ask again
         self._begin_at, self._begin_pause_s = 0.0, _BEGIN_PAUSE_S
         self._wanted: dict[
             TopicPartition, tuple[int | None, bool]
@@ -146,19 +148,20 @@ class KafkaLog:
         self._read = [change for change in self._read if change.partition != partition]
         self._wanted[partition] = (first_offset, state)  # begun by the next poll
 
-    def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
+    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
-        One request per broker, for any number of partitions. None has reached its end while a broker does not answer.
+        One request per broker, for any number of partitions. One whose leader does not answer has not reached its end,
+        and is not asked for again for a moment: the others' timers shall not wait for it.
         """
-        running = [one for one in partitions if self._consumer.next_offset(one) is not None]
-        try:
-            ends = self._offsets.ends(running, timeout_s=_END_TIMEOUT_S)
-        except LogUnavailableError as error:
-            _logger.warning("timers wait: %s", error)
-            return frozenset()
-        positions = self._consumer.positions(running)
-        return frozenset(one for one in running if positions[one] >= ends[one])
+        now = time.monotonic()
+        self._silent = {one: until for one, until in self._silent.items() if until > now}
+        running = [one for one in partitions if one not in self._silent and self._consumer.next_offset(one) is not None]
+        ends = self._offsets.known_ends(running, timeout_s=_END_TIMEOUT_S)
+        self._silent.update({one: now + _SILENT_S for one in running if one not in ends})
+        positions = self._consumer.positions(ends)
+        self._consumer.watch(positions, ends)
+        return {one: end for one, end in ends.items() if positions[one] >= end}
 
     def commit(self, work: Work) -> Outcome:
         """Write the work and its offsets in one transaction, fenced by the group's generation.
@@ -214,6 +217,8 @@ class KafkaLog:
             if partition not in self._consumer.owned:
                 return f"{partition} is not assigned to this instance any more"
             committed = self._consumer.next_offset(partition)
+            if committed is None and self._consumer.is_lost(partition):
+                return f"records of {partition} were lost"
             if committed is None:
                 raise ValueError(f"work for {partition}, which has not been restored")
             if offset < committed:

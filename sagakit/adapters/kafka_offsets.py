@@ -10,7 +10,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from typing import Final
 
-from confluent_kafka import OFFSET_END, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
@@ -76,6 +76,14 @@ class Offsets:
         """
         return self._ask(partitions, _LATEST, IsolationLevel.READ_COMMITTED)
 
+    def known_ends(self, partitions: Collection[TopicPartition], *, timeout_s: float) -> dict[TopicPartition, int]:
+        """The high watermarks that the leaders tell at once; those that do not are left out, and logged."""
+        found: dict[TopicPartition, int] = {}
+        error = self._ask_once(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED, timeout_s, found)
+        if error is not None:
+            _logger.warning("%s: not known now: %s", _names(set(partitions) - found.keys()), error.str())
+        return found
+
     def _ask(
         self,
         partitions: Collection[TopicPartition],
@@ -83,26 +91,44 @@ class Offsets:
         isolation: IsolationLevel,
         timeout_s: float = _TIMEOUT_S,
     ) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
-        question = {client_partition(one): which for one in partitions}
+        found: dict[TopicPartition, int] = {}
         give_up_at = time.monotonic() + timeout_s
-        patience_s = _FIRST_TRY_S
-        while True:
+        patience_s = min(_FIRST_TRY_S, timeout_s)
+        while missing := set(partitions) - found.keys():
+            error = self._ask_once(missing, which, isolation, patience_s, found)
+            if error is None:
+                break
+            left_s = give_up_at - time.monotonic()
+            if error.code() not in _MOVING or left_s <= _RETRY_S:
+                raise LogUnavailableError(f"the ends of {_names(missing)} are not known: {error.str()}")
+            time.sleep(_RETRY_S)
+            self._learn_leaders({one.topic for one in missing}, left_s)
+            patience_s = min(2 * patience_s, left_s)
+        return found
+
+    def _ask_once(
+        self,
+        partitions: Collection[TopicPartition],
+        which: OffsetSpec,
+        isolation: IsolationLevel,
+        timeout_s: float,
+        found: dict[TopicPartition, int],
+    ) -> KafkaError | None:
+        """Add what is told to `found`; one of the errors, if not all of it is told. One that passes comes last."""
+        if not partitions:
+            return None
+        errors: list[KafkaError] = []
+        question = {client_partition(one): which for one in partitions}
+        try:
+            asked = self._admin.list_offsets(question, isolation_level=isolation, request_timeout=max(timeout_s, 0.1))
+        except KafkaException as exception:
+            return error_of(exception)
+        for one, future in asked.items():
             try:
-                asked = self._admin.list_offsets(
-                    question, isolation_level=isolation, request_timeout=min(patience_s, timeout_s)
-                )
-                return {TopicPartition(one.topic, one.partition): answered(future) for one, future in asked.items()}
+                found[TopicPartition(one.topic, one.partition)] = told_offset(future, least=0)
             except KafkaException as exception:
-                error = error_of(exception)
-                if error.code() not in _MOVING or time.monotonic() > give_up_at:
-                    raise LogUnavailableError(
-                        f"the ends of {_names(partitions)} are not known: {error.str()}"
-                    ) from exception
-                time.sleep(_RETRY_S)
-                self._learn_leaders({one.topic for one in partitions}, timeout_s)
-                patience_s *= 2
+                errors.append(error_of(exception))
+        return min(errors, key=lambda error: error.code() in _MOVING, default=None)
 
     def _learn_leaders(self, topics: Collection[str], timeout_s: float) -> None:
         """Refresh what the client knows: it would go on asking under a leader epoch that is over."""
@@ -113,18 +139,18 @@ class Offsets:
                 _logger.info("asking for the leaders of %s: %s", topic, error_of(exception).str())
 
 
-def answered(asked: "Future[ListOffsetsResultInfo]") -> int:
-    """The offset that a broker told.
+def told_offset(asked: "Future[ListOffsetsResultInfo]", *, least: int) -> int:
+    """The offset that a broker told, which is at least `least`: 0, or -1 where that says that there is no such record.
 
     A leader that does not answer in time is no error to the client, which then gives the invalid offset -1001 as if it
     had been told (seen with librdkafka 2.16 when a broker dies): taken for the end of the state, it would end a restore
-    before anything was read. -1 is an answer: no record is as young as was asked for.
+    before anything was read.
 
     Raises:
         KafkaException: the broker did not answer, or refused.
     """
     offset: int = asked.result().offset
-    if offset < OFFSET_END:
+    if offset < least:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT, "the partition's leader does not answer"))
     return offset
 

@@ -43,6 +43,8 @@ _CHUNK_RECORDS: Final = 1_000  # small enough to be still in the processor's cac
 _CHUNKS_AHEAD: Final = 64
 _COMMITTED_TIMEOUT_S: Final = 0.25
 _STALLED_AFTER_S: Final = 2.0
+_OFFSETS_TIMEOUT_S: Final = 3.0  # it is asked again; others wait for their turn meanwhile
+_MARK_TIMEOUT_S: Final = 1.0
 _POLL_S: Final = 0.01
 _METADATA_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.1
@@ -195,8 +197,8 @@ class Restorer:
             failpoint("orchestrator.in-restore")
             restore.committed = answer.offset if answer.offset >= 0 else None
             both = [restore.partition] if restore.state is None else [restore.partition, restore.state]
-            ends = self._offsets.ends(both)
-            starts = self._offsets.starts(both)
+            ends = self._offsets.ends(both, timeout_s=_OFFSETS_TIMEOUT_S)
+            starts = self._offsets.starts(both, timeout_s=_OFFSETS_TIMEOUT_S)
             begun_before = restore.state is None and restore.committed is None and self._offsets_are_gone(consumer)
         except KafkaException as exception:
             error = error_of(exception)
@@ -234,13 +236,19 @@ class Restorer:
         beginning. A first cycle that is still under way looks the same: its partition has an offset soon.
         """
         for topic, state_topic in self._state_topics.items():
-            count = len(consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions)
+            found = consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            count = len(found.partitions)
             states = [TopicPartition(state_topic, number) for number in range(count)]
             starts, ends = self._offsets.starts(states), self._offsets.ends(states)
             asked = [
                 client_partition(TopicPartition(topic, one.partition)) for one in states if starts[one] < ends[one]
             ]
-            if asked and all(one.offset < 0 for one in consumer.committed(asked, _COMMITTED_TIMEOUT_S)):
+            answers = consumer.committed(asked, _COMMITTED_TIMEOUT_S) if asked else []
+            if refused := [one.error for one in answers if one.error is not None]:
+                raise KafkaException(refused[0])
+            if answers and all(one.offset < 0 for one in answers):
                 return True
         return False
 
@@ -263,6 +271,18 @@ class Restorer:
             restore.progressed_at = time.monotonic()
             if restore.state is not None:
                 self._fencer.request(restore.state)
+                self._mark_anew(restore, restore.state)
+
+    def _mark_anew(self, restore: _Restore, state: TopicPartition) -> None:
+        """A later mark is as right, and a log that was cut off at an unclean election no longer has the first one."""
+        try:
+            mark = self._offsets.ends([state], timeout_s=_MARK_TIMEOUT_S)[state]
+        except LogUnavailableError as unavailable:
+            return self._complain(restore, str(unavailable))
+        if mark < restore.mark:
+            _logger.warning("the end of %s[%d] went back from %d to %d", *state, restore.mark, mark)
+            restore.mark = mark
+        return None
 
     # The reader: committed state up to the mark.
 

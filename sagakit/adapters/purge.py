@@ -7,19 +7,22 @@ the group's committed offset, and nothing that is younger than a day, so that op
 from collections.abc import Collection
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin, make_consumer
 from sagakit.adapters.kafka_consumer import offset_reader_properties
-from sagakit.adapters.kafka_offsets import Offsets, answered
-from sagakit.adapters.kafka_records import client_partition, error_of
+from sagakit.adapters.kafka_offsets import Offsets, told_offset
+from sagakit.adapters.kafka_records import AUTHORIZATION, client_partition, error_of
 from sagakit.ports.log import LogUnavailableError, TopicPartition
 
 KEEP_MS: Final = 24 * 60 * 60 * 1000
 """How long consumed records stay at least."""
 
 _TIMEOUT_S: Final = 30.0
+
+_REFUSED: Final = AUTHORIZATION | {KafkaError.POLICY_VIOLATION}
+"""Answers that do not change by themselves; a leader that moves or a broker that starts does."""
 
 
 class PurgeRefusedError(Exception):
@@ -72,18 +75,27 @@ class Purge:
         asked = self._admin.list_offsets(
             {client_partition(one): spec for one in partitions}, request_timeout=_TIMEOUT_S
         )
-        found = {TopicPartition(one.topic, one.partition): answered(future) for one, future in asked.items()}
+        found = {
+            TopicPartition(one.topic, one.partition): told_offset(future, least=-1) for one, future in asked.items()
+        }
         return {one: offset for one, offset in found.items() if offset >= 0}
 
     def _delete(self, before: dict[TopicPartition, int]) -> None:
         if not before:
             return
         places = [client_partition(one, offset) for one, offset in before.items()]
+        failed: list[KafkaException] = []
         for place, future in self._admin.delete_records(places, request_timeout=_TIMEOUT_S).items():
             try:
                 future.result()
             except KafkaException as exception:
-                raise PurgeRefusedError(
-                    f"records of {place.topic}[{place.partition}] cannot be deleted: {error_of(exception).str()}. "
-                    "Grant DELETE on the topic, or limit it by retention.bytes and accept that unread records may go."
-                ) from exception
+                if error_of(exception).code() in _REFUSED:
+                    raise PurgeRefusedError(
+                        f"{place.topic}[{place.partition}] cannot be purged: {error_of(exception).str()}. "
+                        "Grant DELETE on the topic, or limit it by retention.bytes and accept that unread records go."
+                    ) from exception
+                failed.append(exception)
+        if failed:
+            raise LogUnavailableError(
+                f"the records of {len(failed)} partitions could not be deleted: {error_of(failed[0]).str()}"
+            ) from failed[0]

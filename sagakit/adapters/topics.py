@@ -7,12 +7,11 @@ topic that forgets after a week.
 import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sagakit.adapters.client_properties import ClientProperties, make_admin
 from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT, error_of
@@ -136,6 +135,10 @@ class TopicsUnavailableError(Exception):
     """The broker does not answer, or refuses to tell or to make topics; the message says which right is missing."""
 
 
+class TopicsUnsettledError(TopicsUnavailableError):
+    """One broker names a topic that another does not know yet. It passes within moments."""
+
+
 class TopicsForbiddenError(TopicsUnavailableError):
     """The broker answers, and this user may not see or make the topics."""
 
@@ -248,6 +251,7 @@ class TopicAdmin:
         """Those of the topics that exist.
 
         Raises:
+            TopicsUnsettledError: brokers differ on what there is: a topic was just made, or one of them just started.
             TopicsUnavailableError: the broker does not answer or refuses.
         """
         wanted = set(names)
@@ -260,12 +264,15 @@ class TopicAdmin:
             return {
                 resource.name: FoundTopic(
                     partitions=len(listed[resource.name].partitions),
-                    config={name: str(entry.value) for name, entry in entries.items()},
+                    config={name: str(entry.value) for name, entry in future.result().items()},
                 )
                 for resource, future in asked.items()
-                if (entries := _if_known(future)) is not None
             }
         except KafkaException as exception:
+            if error_of(exception).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicsUnsettledError(
+                    "a broker has not heard of every topic yet; trying again helps"
+                ) from exception
             raise _unavailable("the topics cannot be read", exception) from exception
 
     def _require_sight(self, missing: list[str]) -> None:
@@ -304,12 +311,18 @@ class TopicAdmin:
             TopicsUnavailableError: they are not after half a minute, or the broker does not answer.
         """
         give_up_at = time.monotonic() + _TIMEOUT_S
-        while missing := set(names) - self.find(names).keys():
+        while missing := set(names) - self._found_by_all(names):
             if time.monotonic() > give_up_at:
                 raise TopicsUnavailableError(
                     f"{', '.join(sorted(missing))} did not appear within {_TIMEOUT_S:.0f} s: is the cluster well?"
                 )
             time.sleep(_POLL_S)
+
+    def _found_by_all(self, names: Collection[str]) -> set[str]:
+        try:
+            return set(self.find(names))
+        except TopicsUnsettledError:
+            return set()
 
     def check(self, wanted: Sequence[WantedTopic]) -> tuple[Difference, ...]:
         """Where the topics are not as the plan says.
@@ -340,16 +353,6 @@ class TopicAdmin:
         if fatal := [one for one in differences if one.fatal]:
             raise TopicsDifferError(fatal)
         return differences
-
-
-def _if_known(asked: "Future[dict[str, ConfigEntry]]") -> Mapping[str, ConfigEntry] | None:
-    """What was asked about a topic; None while the broker that was asked has not heard of it, as one just started."""
-    try:
-        return asked.result()
-    except KafkaException as exception:
-        if error_of(exception).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return None
-        raise
 
 
 def _satisfies(name: str, wanted: str, found: str) -> bool:

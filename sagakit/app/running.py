@@ -116,6 +116,27 @@ def wait_for_servers(settings: Settings, stop: Stop, check: Callable[[], tuple[D
     return False
 
 
+def run_with_servers(
+    settings: Settings, stop: Stop, check: Callable[[], tuple[Difference, ...]], run: Callable[[], None]
+) -> None:
+    """Wait until `check` finds the servers, then `run` to its end; not at all if a stop is asked for meanwhile.
+
+    A server that goes away just as `run` opens its clients is waited for like one that was never there.
+
+    Raises:
+        Exception: what `check` and `run` raise, unless it means that a server does not answer.
+    """
+    while wait_for_servers(settings, stop, check):
+        try:
+            return run()
+        except (TopicsUnavailableError, LogUnavailableError, RegistryUnavailableError) as error:
+            if isinstance(error, LogUnavailableError) and error.fatal:
+                raise
+            _log.warning("a server went away while this process was starting", reason=str(error))
+            stop.wait(_FIRST_PAUSE_S)
+    return None
+
+
 def _end_at_once(why: str) -> None:
     _log.critical("the process ends at once", reason=why)
     os._exit(EXIT_STUCK)

@@ -10,7 +10,7 @@ from sagakit.adapters.topics import Difference
 from sagakit.app.health import Report, health_endpoint, orchestrator_report
 from sagakit.app.orchestrator import run_orchestrator
 from sagakit.app.provisioning import require_namespace, require_own_schemas, require_topics, wanted_topics
-from sagakit.app.running import stopped_by_signals, wait_for_servers
+from sagakit.app.running import run_with_servers, stopped_by_signals
 from sagakit.app.service import load_service, run_service, topics_of
 from sagakit.app.settings import Settings
 from sagakit.cli.context import options_of, settings_of
@@ -34,9 +34,12 @@ def orchestrator(context: typer.Context, instance: Instance = None, health_port:
     settings = _settings(context, instance, health_port)
     health = _Health()
     with stopped_by_signals() as stop, health_endpoint(settings, health):
-        if wait_for_servers(settings, stop, lambda: _namespace(settings)):
+
+        def run() -> None:
             _log.info("the orchestrator starts", namespace=settings.namespace, instance=settings.instance)
             run_orchestrator(settings, stop, lambda running: health.become(lambda: orchestrator_report(running)))
+
+        run_with_servers(settings, stop, lambda: _namespace(settings), run)
     _log.info("the orchestrator has stopped")
 
 
@@ -57,9 +60,12 @@ def service(
     health = _Health()
     with stopped_by_signals() as stop, health_endpoint(settings, health):
         topics = topics_of(settings, loaded)
-        if wait_for_servers(settings, stop, lambda: require_topics(settings, topics)):
+
+        def run() -> None:
             _log.info("the service starts", service=loaded.name, instance=settings.instance)
             run_service(settings, loaded, stop, health.become, threads=threads)
+
+        run_with_servers(settings, stop, lambda: require_topics(settings, topics), run)
     _log.info("the service has stopped", service=loaded.name)
 
 

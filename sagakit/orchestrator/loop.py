@@ -48,6 +48,9 @@ TIMERS_PER_CYCLE: Final = 500
 COMPARE_CLOCKS_EVERY_MS: Final = 2_000
 """How often the ends of the inbox are asked for: the record that comes next tells how far the host's clock is off."""
 
+MOVE_ON_EVERY_MS: Final = 60_000
+"""How often idle partitions' offsets are moved behind what no consumer is given; retention counts in hours."""
+
 UNAVAILABLE_FOR_MS: Final = 10_000
 """How long the log counts as unavailable: the client, which tries again and again, says so every few seconds."""
 
@@ -105,6 +108,7 @@ class Orchestrator:
         self._subscribed: frozenset[str] = frozenset()
         self._read_definitions_at_ms = 0
         self._clocks_compared_ms = 0
+        self._moved_on_ms = clock()
         self._last_cycle_ms = clock()
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -130,6 +134,7 @@ class Orchestrator:
         self._commit(cycle)
         self._retry_blocked()
         self._compare_clocks()
+        self._move_on()
         self._last_cycle_ms = self._clock.host()
 
     def health(self) -> Health:
@@ -205,11 +210,11 @@ class Orchestrator:
         now_ms = self._clock()
         if 0 < self._read_definitions_at_ms - now_ms <= READ_DEFINITIONS_EVERY_MS:
             return
-        self._read_definitions_at_ms = now_ms + READ_DEFINITIONS_EVERY_MS
         try:
             self._catalog.refresh()
         except PartitionBlockedError as error:
             _log.warning("the definitions cannot be read; trying again", reason=str(error))
+        self._read_definitions_at_ms = self._clock() + READ_DEFINITIONS_EVERY_MS  # however long that took
         wanted = self._catalog.trigger_topics() | {self._inbox}
         if wanted != self._subscribed:
             self._log.subscribe(wanted)
@@ -300,28 +305,43 @@ class Orchestrator:
             if times[partition] < due_ms:
                 behind.append(partition)
         if behind:
-            for partition in self._reached_end(behind, cycle.offsets):
+            for partition in self._reached_end(behind):
                 if self._clock.usable:
                     times[partition] = max(times[partition], cycle.now_ms)
         return times
 
-    def _reached_end(
-        self, partitions: Collection[TopicPartition], offsets: Mapping[TopicPartition, int]
-    ) -> frozenset[TopicPartition]:
+    def _reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The partitions of which everything was read; what comes after it tells how far the host's clock is off."""
         at_ms = self._clock.host()
         reached = self._log.reached_end(partitions)
-        self._clock.reached({one: offsets.get(one, self._memory[one].next_offset or 0) for one in reached}, at_ms)
+        self._clock.reached(reached, at_ms)
         return reached
 
     def _compare_clocks(self) -> None:
         now_ms = self._clock.host()
         if abs(now_ms - self._clocks_compared_ms) < COMPARE_CLOCKS_EVERY_MS:
             return
-        inboxes = (one for one, memory in self._memory.items() if memory.restored and one.topic == self._inbox)
-        if running := [one for one in inboxes if one not in self._blocked]:
+        if running := [one for one in self._running() if one.topic == self._inbox]:
             self._clocks_compared_ms = now_ms
-            self._reached_end(running, {})
+            self._reached_end(running)
+
+    def _move_on(self) -> None:
+        """Commit how far partitions were read beyond their last record, where the marks that end transactions lie.
+
+        Retention deletes these in time with the rest, and then they would look like records that were lost.
+        """
+        now_ms = self._clock.host()
+        if abs(now_ms - self._moved_on_ms) < MOVE_ON_EVERY_MS:
+            return
+        self._moved_on_ms = now_ms
+        cycle = Cycle(now_ms=self._clock())
+        for partition, end in self._reached_end(self._running()).items():
+            if end > (self._memory[partition].next_offset or 0):
+                cycle.offsets[partition] = end
+        self._commit(cycle)
+
+    def _running(self) -> list[TopicPartition]:
+        return [one for one, memory in self._memory.items() if memory.restored and one not in self._blocked]
 
     def _fire(
         self, cycle: Cycle, partition: TopicPartition, memory: PartitionMemory, key: bytes, partition_ms: int

@@ -175,11 +175,12 @@ class TransactionalLog(Protocol):
         """
         ...
 
-    def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
+    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
-        A record behind the last stable offset counts as there: a partition with an open transaction has not reached its
-        end.
+        Each with the offset from which nothing was there: it lies beyond the last record by the markers that ended
+        transactions. A record behind the last stable offset counts as there: a partition with an open transaction has
+        not reached its end.
         """
         ...
 

@@ -169,17 +169,16 @@ class SimulatedLog:
             progressed_at_ms=self._cluster.clock.now_ms,
         )
 
-    def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
+    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Those of `partitions` of which `poll` has already given every record that was in the log at this moment.
 
         None has while the cluster does not answer.
         """
         self._at("before-reached-end")
         if not self._cluster.available:
-            return frozenset()
-        return frozenset(
-            one for one in partitions if one in self._next and self._position[one] >= self._cluster.logs[one].end
-        )
+            return {}
+        ends = {one: self._cluster.logs[one].end for one in partitions if one in self._next}
+        return {one: end for one, end in ends.items() if self._position[one] >= end}
 
     def commit(self, work: Work) -> Outcome:
         """Write the work and its offsets in one transaction, fenced by the group's generation.

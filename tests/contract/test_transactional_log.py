@@ -286,14 +286,30 @@ def test_timer_work_commits_an_unchanged_offset(world: World) -> None:
 def test_the_end_is_reached_when_poll_has_given_everything(world: World) -> None:
     driver = running(world, world.inbox)
     partitions = [TopicPartition(world.inbox, number) for number in range(PARTITIONS)]
-    driver.until(lambda: driver.log.reached_end(partitions) == set(partitions))
+    driver.until(lambda: driver.log.reached_end(partitions).keys() == set(partitions))
     world.publish(world.inbox, 1, b"1")
-    assert driver.log.reached_end(partitions) == set(partitions) - {partitions[1]}
+    assert driver.log.reached_end(partitions).keys() == set(partitions) - {partitions[1]}
     driver.until(lambda: driver.records)
-    assert driver.log.reached_end(partitions) == set(partitions)
+    assert driver.log.reached_end(partitions).keys() == set(partitions)
     refused = Outgoing(world.out, PARTITIONS + 1, b"k", b"v", ())
     assert isinstance(driver.log.commit(Work(records=[refused], offsets={partitions[1]: 1})), Aborted)
     assert partitions[1] not in driver.log.reached_end(partitions), "the record is to be delivered again"
+
+
+def test_the_end_lies_behind_the_mark_of_a_transaction_and_can_be_committed(world: World) -> None:
+    """Rule 4: what idles must not be committed below what retention deletes, or it looks as if records were lost."""
+    driver = running(world, world.inbox)
+    partition, other = TopicPartition(world.inbox, 0), TopicPartition(world.inbox, 1)
+    record = Outgoing(world.inbox, 0, b"k", b"by a transaction", ())
+    assert driver.log.commit(Work(records=[record], offsets={other: driver.restored[other]})) == Committed()
+    driver.until(lambda: driver.records)
+    driver.until(lambda: partition in driver.log.reached_end([partition]))
+    end = driver.log.reached_end([partition])[partition]
+    assert end >= driver.records[0].offset + 1
+    assert driver.log.commit(Work(records=[], offsets={partition: end})) == Committed()
+    driver.restore(partition, state=False)
+    driver.until_restored(partition)
+    assert driver.restored[partition] == end
 
 
 def test_restoring_what_is_not_ours_is_a_bug(world: World) -> None:

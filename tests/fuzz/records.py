@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -104,8 +104,8 @@ class _Log:
         next_offset = self._running[partition] = self._committed[partition]
         self._changes.append(Restored(partition=partition, next_offset=next_offset))
 
-    def reached_end(self, partitions: Collection[TopicPartition]) -> frozenset[TopicPartition]:
-        return frozenset(one for one in partitions if self._running.get(one) == self._end(one))
+    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {one: self._end(one) for one in partitions if self._running.get(one) == self._end(one)}
 
     def commit(self, work: Work) -> Committed:
         self.work.append(work)

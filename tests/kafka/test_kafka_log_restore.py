@@ -258,7 +258,7 @@ def test_an_open_transaction_keeps_the_end_from_being_reached(world: KafkaWorld)
     assert slow.flush(30) == 0
     for _ in range(3):
         driver.turn()
-        assert driver.log.reached_end([inbox(world, 0)]) == frozenset()
+        assert driver.log.reached_end([inbox(world, 0)]) == {}
     slow.commit_transaction(30)
     driver.until(lambda: driver.log.reached_end([inbox(world, 0)]))
     assert values(driver.records) == [b"late"]

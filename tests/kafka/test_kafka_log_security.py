@@ -170,7 +170,7 @@ def test_an_orchestrators_rights_are_enough_and_without_them_it_says_what_is_mis
     world.publish(world.inbox, 0, b"1")
     driver.until(lambda: driver.records)
     assert driver.log.commit(work_of(world, driver.take())) == Committed()
-    driver.until(lambda: driver.log.reached_end(partitions) == set(partitions))
+    driver.until(lambda: driver.log.reached_end(partitions).keys() == set(partitions))
     driver.log.close(10)
 
     dead_id = f"{world.prefix}dead"

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from sagakit.adapters.client_properties import ClientProperties, Property, make_admin, make_consumer, make_producer
-from sagakit.adapters.kafka_offsets import answered
+from sagakit.adapters.kafka_offsets import told_offset
 from sagakit.adapters.kafka_records import error_of
 from sagakit.app.settings import Settings
 
@@ -89,7 +89,7 @@ class Probe:
             self.admin.list_offsets({partition: _LATEST}, isolation_level=level, request_timeout=TIMEOUT_S)
             for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
         )
-        return answered(next(iter(stable.values()))), answered(next(iter(high.values())))
+        return told_offset(next(iter(stable.values())), least=0), told_offset(next(iter(high.values())), least=0)
 
     def config(self, kind: ResourceType, name: str) -> Mapping[str, str]:
         """The configuration of a broker or topic, by property.

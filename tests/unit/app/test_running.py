@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from sagakit.adapters.topics import Difference, TopicsDifferError, TopicsUnavailableError
-from sagakit.app.running import Stop, stopped_by_signals, wait_for_servers
+from sagakit.app.running import Stop, run_with_servers, stopped_by_signals, wait_for_servers
 from sagakit.app.settings import Settings
 from sagakit.ports.log import LogUnavailableError
+from sagakit.ports.registry import RegistryUnavailableError
 
 SETTINGS = Settings()
 MISSING = Difference(topic="inbox", setting="topic", wanted="there", found="missing", fatal=True)
@@ -62,3 +63,39 @@ def test_what_waiting_cannot_mend_is_not_waited_for(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         wait_for_servers(SETTINGS, Stop(), check)
+
+
+def test_a_server_that_goes_away_while_a_process_starts_is_waited_for() -> None:
+    runs: list[str] = []
+
+    def run() -> None:
+        runs.append("begun")
+        if len(runs) == 1:
+            raise RegistryUnavailableError("gone")
+        if len(runs) == 2:
+            raise LogUnavailableError("gone")
+
+    run_with_servers(SETTINGS, Stop(), lambda: (), run)
+    assert len(runs) == 3
+
+
+def test_who_is_refused_for_good_does_not_begin_again() -> None:
+    runs: list[str] = []
+
+    def run() -> None:
+        runs.append("begun")
+        raise LogUnavailableError("two of one name", fatal=True)
+
+    with pytest.raises(LogUnavailableError):
+        run_with_servers(SETTINGS, Stop(), lambda: (), run)
+    assert len(runs) == 1
+
+
+def test_who_is_asked_to_stop_does_not_begin_again() -> None:
+    stop = Stop()
+
+    def run() -> None:
+        stop.ask()
+        raise LogUnavailableError("gone")
+
+    run_with_servers(SETTINGS, stop, lambda: (), run)

@@ -216,7 +216,7 @@ def test_what_was_published_before_an_event_was_is_known_when_it_is_decided() ->
 
 
 def test_rule_6_a_saga_goes_by_the_partitions_that_its_commands_had_when_it_was_published() -> None:
-    """Rule 6: the topics have grown since: a command of the old version and what undoes it must still share a partition."""
+    """Rule 6: the topics have grown since: a command and what undoes it must still share a partition."""
     bench = Bench(("order", 1))
     for number in range(20):
         bench.start(f"o-{number}")

@@ -41,6 +41,18 @@ def test_nothing_is_polled_between_a_decision_and_its_commit(bench: Bench, monke
     assert re.fullmatch(r"(?:p(?:[dt]+c)?)+", happened), happened
 
 
+def test_idle_partitions_are_committed_behind_the_marks_of_transactions(bench: Bench) -> None:
+    """Rule 4: else retention deletes the marks in time, and the next owner takes them for records that were lost."""
+    bench.place("o-1")
+    bench.cycles(3)
+    bench.later(61)
+    home = TopicPartition(bench.topics.inbox, bench.home(bench.saga("o-1")))
+    log = bench.cluster.logs[home]
+    last = log.read(0, 1_000)[0][-1].offset
+    assert log.end > last + 1, "the start was put there by a transaction, whose mark lies behind it"
+    assert bench.committed(home.topic, home.partition) == log.end
+
+
 def test_what_comes_after_the_end_replaces_no_record_of_the_history(bench: Bench) -> None:
     """Rule 7: compaction must find nothing to take away, also where a saga is unknown by now or runs again."""
     saga_id = bench.start("o-1", "visit")
