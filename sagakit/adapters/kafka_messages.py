@@ -1,28 +1,22 @@
 """`Messages` over confluent-kafka: what a participant reads and sends on a real Kafka, and on the mock of the demo.
 
-Where a partition begins is never left to `auto.offset.reset`. When it is assigned, the committed offset is asked for
-and compared with the log, and it is assigned there and nowhere else (a placeholder and a later `seek` lose the race
-against the client's own first fetch or offset query now and then):
-
-- the group has no offset for any partition of the topic: it is new to the topic, and begins everywhere at its start.
-  That is committed for all partitions at once, before any record is delivered, so that "no offset" keeps its meaning;
-- a committed offset within the log: from there on;
-- none, and the log still has its first record: from there (nothing can have been deleted unhandled);
-- anything else means that records were deleted unhandled: the partition stands still and the listener is told.
+Where a partition begins is never left to `auto.offset.reset`. It is found out when it is assigned (`kafka_starts`), and
+assigned there and nowhere else (a placeholder and a later `seek` lose the race against the client's own first fetch or
+offset query now and then). A partition of which that is not known yet begins later, and holds up no other.
 """
 
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Final, cast
 
-import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from sagakit.adapters.client_properties import ClientProperties, Property, make_consumer, make_producer
 from sagakit.adapters.kafka_records import AUTHORIZATION, GRANT
+from sagakit.adapters.kafka_starts import Start, committed_offset, find_starts, log_range
 from sagakit.ports.log import Outgoing, Record, TopicPartition
 from sagakit.ports.messages import (
     AssignmentListener,
@@ -35,12 +29,12 @@ from sagakit.ports.messages import (
 _logger: Final = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_S: Final = 5.0
-_PATIENCE_S: Final = 10.0
-"""How long a rebalance waits for the answer where partitions begin; without it they begin later, outside."""
-_BEGUN_BELOW: Final = "sagakit.begun-below="
-"""In a committed offset's metadata, from its last owner to its next: see `Messages.commit`."""
-
-_PLACE_PAUSE_S: Final = 1.0
+_ANSWER_S: Final = 1.0
+"""How long polling waits for what only some partitions need, while the others wait with them."""
+_PLACE_PAUSE_S: Final = 0.1
+_LONGEST_PLACE_PAUSE_S: Final = 2.0
+_UNPLACED_FOR_S: Final = 5.0
+"""How long a partition may wait for its beginning before that is told as a failure."""
 _RENEW_PAUSE_S: Final = 2.0
 
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
@@ -56,28 +50,6 @@ _REFUSED: Final = frozenset(
 )
 _HOPELESS: Final = frozenset({KafkaError.UNSUPPORTED_ASSIGNOR, KafkaError.INCONSISTENT_GROUP_PROTOCOL})
 _MISSING_RIGHTS: Final = AUTHORIZATION | {KafkaError._AUTHENTICATION}
-
-
-def starting_offset(committed: int | None, log_start: int, log_end: int) -> int | None:
-    """Where a partition of a group that is not new begins; None if records were deleted before anyone handled them."""
-    if committed is None:
-        return 0 if log_start == 0 else None
-    return committed if log_start <= committed <= log_end else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Start:
-    """Where a partition begins, and why. `next_offset` None means that it must not."""
-
-    committed: int | None
-    log_start: int
-    next_offset: int | None
-    begun_below: int | None
-
-    @property
-    def assigned(self) -> int:
-        """The offset to assign it at; one that is in range also for a partition that will stand still."""
-        return self.log_start if self.next_offset is None else self.next_offset
 
 
 class KafkaMessages:
@@ -103,7 +75,9 @@ class KafkaMessages:
         self._paused: set[TopicPartition] = set()
         self._held: list[Record] = []
         self._unplaced: set[TopicPartition] = set()  # assigned, but where they begin is not known yet
-        self._place_at = 0.0
+        self._unplaced_since = self._place_at = 0.0
+        self._place_pause_s = _PLACE_PAUSE_S
+        self._muted: set[TopicPartition] = set()  # paused in the client, whose pause outlasts the assignment
         self._failure: MessagesUnavailableError | None = None
         common: dict[str, Property] = {
             "bootstrap.servers": bootstrap_servers,
@@ -140,11 +114,11 @@ class KafkaMessages:
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Record]:
         """See `Messages.poll`."""
-        self._producer.poll(0)
+        self._serve_producer()
         if self._renew_at is not None and time.monotonic() >= self._renew_at:
             self._renew_producer()
         if self._unplaced and time.monotonic() >= self._place_at:
-            self._place(self._unplaced)
+            self._place(_ANSWER_S)
         if (failure := self._failure) is not None:
             self._failure = None
             raise failure
@@ -153,17 +127,27 @@ class KafkaMessages:
             return records
         message = self._consumer.poll(timeout_s)
         if message is None:
-            self._producer.poll(0)
+            self._serve_producer()
             return ()
         messages = [message]
         if limit > 1:
             messages += self._consumer.consume(limit - 1, 0)
         records = [record for one in messages if (record := self._record(one)) is not None]
-        self._producer.poll(0)
+        self._serve_producer()
         if limit == 0:  # a partition that has just begun: the caller will have paused it by the next call
             self._held += records
             return ()
         return records
+
+    def _serve_producer(self, flush_s: float = 0) -> None:
+        """Take delivery reports. A fatal error may come out of the call itself, instead of by its call-back."""
+        try:
+            if flush_s > 0:
+                self._producer.flush(flush_s)
+            else:
+                self._producer.poll(0)
+        except KafkaException as fatal:
+            self._on_producer_error(fatal.args[0])
 
     def send(self, record: Outgoing, delivery: Delivery) -> DeliveryFailure | None:
         """See `Messages.send`."""
@@ -188,7 +172,7 @@ class KafkaMessages:
 
     def flush(self, timeout_s: float) -> None:
         """See `Messages.flush`."""
-        self._producer.flush(timeout_s)
+        self._serve_producer(timeout_s)
 
     def commit(
         self,
@@ -199,10 +183,7 @@ class KafkaMessages:
     ) -> bool:
         """See `Messages.commit`."""
         begun = begun_below or {}
-        positions = [
-            KafkaPartition(*one, offset, f"{_BEGUN_BELOW}{begun[one]}" if one in begun else "")
-            for one, offset in offsets.items()
-        ]
+        positions = [committed_offset(one, offset, begun.get(one)) for one, offset in offsets.items()]
         try:
             if not wait:
                 self._consumer.commit(offsets=positions, asynchronous=True)
@@ -224,15 +205,33 @@ class KafkaMessages:
         if wanted == self._paused:
             return
         if leaving := wanted - self._paused:
-            self._consumer.pause([KafkaPartition(one.topic, one.partition) for one in leaving])
+            self._mute(leaving)
         if returning := self._paused - wanted:
-            self._consumer.resume([KafkaPartition(one.topic, one.partition) for one in returning])
+            self._unmute(returning)
         self._paused = wanted
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """See `Messages.positions`."""
+        held = {TopicPartition(record.topic, record.partition) for record in self._held}
+        asked = [KafkaPartition(*one) for one in self._owned - held]
+        return {
+            TopicPartition(position.topic, position.partition): position.offset
+            for position in (self._consumer.position(asked) if asked else ())
+            if position.error is None and position.offset >= 0
+        }
+
+    def _mute(self, partitions: Collection[TopicPartition]) -> None:
+        self._consumer.pause([KafkaPartition(*one) for one in partitions])
+        self._muted.update(partitions)
+
+    def _unmute(self, partitions: Collection[TopicPartition]) -> None:
+        self._consumer.resume([KafkaPartition(*one) for one in partitions])
+        self._muted.difference_update(partitions)
 
     def close(self) -> None:
         """See `Messages.close`."""
         self._consumer.close()
-        self._producer.flush(_REQUEST_TIMEOUT_S)
+        self._serve_producer(_REQUEST_TIMEOUT_S)
         self._producer.close()
 
     def _record(self, message: Message) -> Record | None:
@@ -261,7 +260,8 @@ class KafkaMessages:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None and number is not None:
             partition = TopicPartition(topic, number)
             if partition in self._owned:
-                self._stand_still(partition, message.offset(), self._log_range(partition)[0])
+                found, _ = log_range(self._consumer, partition, _ANSWER_S)
+                self._stand_still(partition, message.offset(), None if found is None else found[0])
             return
         self._on_error(error)
 
@@ -289,7 +289,8 @@ class KafkaMessages:
         """What the old producer still held is told as undelivered, and sent again by the new one."""
         old, self._producer, self._renew_at = self._producer, self._new_producer(), None
         old.purge()
-        old.flush(_REQUEST_TIMEOUT_S)
+        with suppress(KafkaException):  # the fatal error again, for which it is replaced
+            old.flush(_REQUEST_TIMEOUT_S)
 
     def _fail(self, failure: MessagesUnavailableError) -> None:
         """Have the next poll say so; what is fatal is not covered up by what is not."""
@@ -304,27 +305,45 @@ class KafkaMessages:
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
         consumer.incremental_assign([])  # the client's own assignment, which else follows an error here, is not wanted
-        self._place({TopicPartition(one.topic, one.partition) for one in partitions})
+        if not self._unplaced:
+            self._unplaced_since = time.monotonic()
+        self._unplaced |= {TopicPartition(one.topic, one.partition) for one in partitions}
+        self._place_pause_s = _PLACE_PAUSE_S
+        self._place(_REQUEST_TIMEOUT_S)
 
-    def _place(self, assigned: set[TopicPartition]) -> None:
-        """Let assigned partitions begin where they must; without an answer, later."""
-        try:
-            starts = self._patient(assigned)
-        except MessagesUnavailableError as failure:
-            self._unplaced = self._unplaced | assigned
-            self._place_at = time.monotonic() + _PLACE_PAUSE_S
-            return self._fail(failure)
-        self._unplaced = self._unplaced - assigned
+    def _place(self, timeout_s: float) -> None:
+        """Let assigned partitions begin where they must; those without an answer later."""
+        asked_at = time.monotonic()
+        starts, failure = find_starts(self._consumer, sorted(self._unplaced), timeout_s)
+        self._unplaced -= starts.keys()
+        if starts:
+            self._begin(starts)
+        if self._unplaced:
+            now = time.monotonic()
+            self._place_at = now + max(self._place_pause_s, 2 * (now - asked_at))
+            self._place_pause_s = min(2 * self._place_pause_s, _LONGEST_PLACE_PAUSE_S)
+            if failure is not None:
+                self._tell_unplaced(failure, now)
+
+    def _begin(self, starts: Mapping[TopicPartition, Start]) -> None:
         self._consumer.incremental_assign(
             [KafkaPartition(one.topic, one.partition, start.assigned) for one, start in starts.items()]
         )
-        self._owned.update(assigned)
+        self._owned.update(starts)
+        if muted := self._muted & starts.keys():  # in an earlier assignment
+            self._unmute(muted)
         for partition, start in starts.items():
             if start.next_offset is None:
                 self._stand_still(partition, start.committed, start.log_start)
             else:
-                begun = {} if start.begun_below is None else {partition: start.begun_below}
-                self._listener.on_assigned({partition: start.next_offset}, begun)
+                self._listener.on_assigned({partition: start.next_offset}, {partition: start.begun_below})
+
+    def _tell_unplaced(self, failure: KafkaError, now: float) -> None:
+        """Right after a rebalance it is usual that the group's coordinator does not answer for a moment."""
+        refused = failure.code() in _MISSING_RIGHTS
+        if refused or now - self._unplaced_since > _UNPLACED_FOR_S:
+            message = f"where {_text(self._unplaced)} begin could not be found out yet: {failure.str()}"
+            self._fail(MessagesUnavailableError(f"{message}. {GRANT}" if refused else message))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[KafkaPartition]) -> None:
         self._listener.on_revoked(self._leaving(partitions))
@@ -347,83 +366,8 @@ class KafkaMessages:
             [one for one in partitions if TopicPartition(one.topic, one.partition) not in unplaced]
         )
 
-    def _patient(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, "_Start"]:
-        """Where partitions begin. What the broker does not answer is asked again for a while.
-
-        Raises:
-            MessagesUnavailableError: it went on not answering, or refuses for now.
-        """
-        retrying = stamina.retry_context(on=_is_transient, attempts=None, timeout=_PATIENCE_S, wait_max=2.0)
-        try:
-            for attempt in retrying:
-                with attempt:
-                    return self._starts(partitions)
-        except KafkaException as failure:
-            reason = failure.args[0].str()
-            message = f"where {_text(partitions)} begin could not be found out yet: {reason}"
-            raise MessagesUnavailableError(message) from failure
-        raise AssertionError("a retry ends with a result or an error")
-
-    def _starts(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, "_Start"]:
-        committed = self._committed(partitions)
-        for topic in sorted({one.topic for one, position in committed.items() if position.offset < 0}):
-            self._begin_topic_if_new(topic)
-            committed = self._committed(partitions)
-        starts = {}
-        for partition, position in committed.items():
-            offset = None if position.offset < 0 else position.offset
-            log_start, log_end = self._log_range(partition)
-            starts[partition] = _Start(
-                committed=offset,
-                log_start=log_start,
-                next_offset=starting_offset(offset, log_start, log_end),
-                begun_below=_begun_below(position.metadata),
-            )
-        self._take_back([one for one in committed.values() if _begun_below(one.metadata) is not None])
-        return starts
-
-    def _take_back(self, told: Sequence[KafkaPartition]) -> None:
-        """What the last owner has said holds until something is begun here: after that nobody may read it any more."""
-        if told:
-            self._commit_or_raise([KafkaPartition(one.topic, one.partition, one.offset) for one in told])
-
-    def _commit_or_raise(self, positions: list[KafkaPartition]) -> None:
-        for position in self._consumer.commit(offsets=positions, asynchronous=False):
-            if position.error is not None:
-                raise KafkaException(position.error)
-
-    def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, KafkaPartition]:
-        asked = [KafkaPartition(one.topic, one.partition) for one in sorted(partitions)]
-        positions = {}
-        for position in self._consumer.committed(asked, timeout=_REQUEST_TIMEOUT_S) if asked else ():
-            if position.error is not None:
-                raise KafkaException(position.error)
-            positions[TopicPartition(position.topic, position.partition)] = position
-        return positions
-
-    def _begin_topic_if_new(self, topic: str) -> None:
-        """Commit the log's start for every partition, in one request, if the group has no offset for the topic.
-
-        Where there is no record yet, nobody has begun one either.
-        """
-        metadata = self._consumer.list_topics(topic, timeout=_REQUEST_TIMEOUT_S).topics[topic]
-        partitions = [TopicPartition(topic, number) for number in metadata.partitions]
-        if any(position.offset >= 0 for position in self._committed(partitions).values()):
-            return
-        starts = []
-        for partition in partitions:
-            start, end = self._log_range(partition)
-            starts.append(KafkaPartition(*partition, start, f"{_BEGUN_BELOW}{start}" if start == end else ""))
-        self._commit_or_raise(starts)
-
-    def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
-        """The first offset of the log and the one after its last stable record."""
-        return self._consumer.get_watermark_offsets(
-            KafkaPartition(partition.topic, partition.partition), timeout=_REQUEST_TIMEOUT_S
-        )
-
-    def _stand_still(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
-        self._consumer.pause([KafkaPartition(partition.topic, partition.partition)])
+    def _stand_still(self, partition: TopicPartition, committed: int | None, log_start: int | None) -> None:
+        self._mute([partition])
         self._owned.discard(partition)
         self._paused.discard(partition)
         self._listener.on_offset_lost(partition, committed, log_start)
@@ -436,16 +380,6 @@ class KafkaMessages:
         else:
             kind = Undelivered.LATER
         return DeliveryFailure(kind=kind, reason=error.str())
-
-
-def _begun_below(metadata: str | None) -> int | None:
-    """What the last owner has said in the metadata of its offset; None if it is another's, or nothing."""
-    number = (metadata or "").removeprefix(_BEGUN_BELOW)
-    return int(number) if number != metadata and number.isdecimal() else None
-
-
-def _is_transient(error: Exception) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() not in _MISSING_RIGHTS
 
 
 def _text(partitions: Collection[TopicPartition]) -> str:

@@ -88,13 +88,14 @@ def run_service(
         runtime = _runtime(settings, service, registry, RuntimeSettings(threads=threads))
         started(lambda: _report(service, runtime))
         stop.then(runtime.stop)
-        try:
-            with purging(client_properties(settings), settings.topics.service_group(service.name), commands):
-                runtime.run()
-        except HandlersStuckError:
-            _log.critical("the process ends at once", exc_info=True)
-            logging.shutdown()
-            os._exit(EXIT_STUCK)
+        with purging(client_properties(settings), settings.topics.service_group(service.name), commands):
+            runtime.run()
+
+
+def _end_at_once(stuck: HandlersStuckError) -> None:
+    _log.critical("the process ends at once", reason=str(stuck))
+    logging.shutdown()
+    os._exit(EXIT_STUCK)
 
 
 def _runtime(
@@ -122,6 +123,7 @@ def _runtime(
             client_id=f"{service.name}.{settings.instance}",
         ),
         settings=runtime_settings,
+        on_stuck=_end_at_once,
     )
 
 

@@ -12,13 +12,9 @@ Job = Ticket[Record]
 class Desk:
     """Where workers take records and hand them back. Every method may be called from any thread."""
 
-    def __init__(self, worklist: Worklist[Record], clock: Callable[[], float], *, begun_max: int) -> None:
-        """Begin with nothing in work. `clock` gives seconds that never go back.
-
-        `begun_max` is how many records behind the committed offset an earlier owner may have begun at most.
-        """
+    def __init__(self, worklist: Worklist[Record], clock: Callable[[], float]) -> None:
+        """Begin with nothing in work. `clock` gives seconds that never go back."""
         self._worklist = worklist
-        self._begun_max = begun_max
         self._fresh_from: dict[TopicPartition, int] = {}
         self._clock = clock
         self._changed = threading.Condition()
@@ -79,12 +75,17 @@ class Desk:
         with self._changed:
             for partition, offset in offsets.items():
                 self._worklist.assign(partition, offset)
-                self._fresh_from[partition] = begun_below.get(partition, offset + self._begun_max)
+                self._fresh_from[partition] = begun_below[partition]
 
     def may_have_begun(self, job: Job) -> bool:
         """Whether an earlier owner of the partition may have begun this record, and died before it said so."""
         record = job.item
         return record.offset < self._fresh_from.get(TopicPartition(record.topic, record.partition), 0)
+
+    def passed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Worklist.passed`."""
+        with self._changed:
+            self._worklist.passed(positions)
 
     def withdraw(self, partitions: Collection[TopicPartition]) -> int:
         """See `Worklist.withdraw`. Those who `wait` for a record of these partitions stop waiting."""

@@ -28,6 +28,8 @@ _IDLE_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _CANCEL_GRACE_S: Final = 0.5
 _STOP_THREADS_S: Final = 1.0
+_PASS_S: Final = 60.0
+"""How often offsets are moved past what is no record, well within any topic's retention."""
 _UNAVAILABLE_FOR_S: Final = 10.0
 """How long Kafka counts as unavailable: the client, which tries again and again, says so every few seconds."""
 
@@ -95,13 +97,19 @@ class ServiceRuntime:
         connect: Callable[[AssignmentListener], Messages],
         settings: RuntimeSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_stuck: Callable[[HandlersStuckError], None] | None = None,
     ) -> None:
-        """Nothing happens before `run`. `connect` opens the messages with this runtime as their listener."""
+        """Nothing happens before `run`. `connect` opens the messages with this runtime as their listener.
+
+        `on_stuck` is to end the process, and not to return. It is called where handlers are found stuck: inside the
+        client's call-back, before any partition can leave. Without it `run` raises, when they may have left already.
+        """
         self._service = service
         self._answering = answering
         self._connect = connect
         self._settings = settings or RuntimeSettings()
         self._clock = clock
+        self._on_stuck = on_stuck
         self._stopping = threading.Event()
         self._crash: BaseException | None = None
         self._messages: Messages | None = None
@@ -114,7 +122,7 @@ class ServiceRuntime:
         worklist: Worklist[Record] = Worklist(
             limit=self._settings.in_work_max, partition_limit=self._settings.in_work_max_per_partition
         )
-        self._desk = Desk(worklist, clock, begun_max=self._settings.in_work_max)
+        self._desk = Desk(worklist, clock)
 
     @property
     def assigned(self) -> frozenset[TopicPartition]:
@@ -166,19 +174,24 @@ class ServiceRuntime:
         self._workers.start()
         try:
             self._poll_until_stopped(messages, self._workers, self._sender)
+            self._desk.passed(messages.positions())
             self._hand_over(self._assigned, self._settings.shutdown_s, commit=True)
         except HandlersStuckError:
-            raise  # without leaving the group: its partitions must not be another's while a handler runs
+            raise  # at once, and without leaving the group: no partition must be another's while a handler runs
         except BaseException:
-            messages.close()
+            self._close(messages, self._workers)
             raise
-        else:
+        self._close(messages, self._workers)
+
+    def _close(self, messages: Messages, workers: Workers) -> None:
+        try:
             messages.close()
         finally:
-            self._workers.stop(_STOP_THREADS_S)
+            workers.stop(_STOP_THREADS_S)
 
     def _poll_until_stopped(self, messages: Messages, workers: Workers, sender: Sender) -> None:
         next_commit = self._clock()
+        next_pass = next_commit + _PASS_S
         while not self._stopping.is_set():
             room, to_pause, awaits_delivery = self._desk.intake()
             messages.pause(to_pause)
@@ -186,6 +199,9 @@ class ServiceRuntime:
             for job in self._desk.admit(self._poll(messages, _BUSY_POLL_S if busy else _IDLE_POLL_S, room)):
                 workers.submit(job)
             sender.send_due()
+            if self._clock() >= next_pass:
+                self._desk.passed(messages.positions())
+                next_pass = self._clock() + _PASS_S
             if self._clock() >= next_commit:
                 if (offsets := self._desk.take_commits()) and not messages.commit(offsets, wait=False):
                     self._desk.commit_failed(offsets)
@@ -241,7 +257,7 @@ class ServiceRuntime:
         )
         self._hand_over(frozenset(partitions), self._settings.handover_s, commit=False)
 
-    def on_offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
+    def on_offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int | None) -> None:
         """See `AssignmentListener.on_offset_lost`."""
         self._desk.drop([partition])
         self._assigned -= {partition}
@@ -253,7 +269,7 @@ class ServiceRuntime:
             self._service.name,
             *partition,
             "gone" if committed is None else committed,
-            log_start,
+            "unknown" if log_start is None else log_start,
         )
 
     def on_commit_failed(self, partitions: Collection[TopicPartition]) -> None:
@@ -286,11 +302,14 @@ class ServiceRuntime:
                 self._desk.commit_failed(offsets)
         if running:
             stuck = ", ".join(f"{one.partition.topic}[{one.partition.partition}]@{one.offset}" for one in running[:5])
-            raise HandlersStuckError(
+            error = HandlersStuckError(
                 f"{self._service.name}: {len(running)} handlers did not end within {deadline_s} s (records {stuck}). "
                 "The process must end, and their records are delivered again. Give handlers time limits of their own, "
                 "shorter than that, or the service a longer deadline"
             )
+            if self._on_stuck is not None:
+                self._on_stuck(error)
+            raise error
         self._desk.drop(partitions)
         self._assigned -= partitions
 

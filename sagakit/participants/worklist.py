@@ -126,6 +126,12 @@ class Worklist(Generic[Item]):
         self._running.add(ticket)
         return ticket
 
+    def passed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Of what lies below these offsets, all that is a record was taken in: the rest needs no handling."""
+        for partition, offset in positions.items():
+            if (assignment := self._assignments.get(partition)) is not None and not assignment.withdrawn:
+                assignment.next_offset = max(assignment.next_offset, offset)
+
     def handled(self, ticket: Ticket[Item]) -> Ticket[Item] | None:
         """The handler of `ticket` has ended. Gives the next record of its key, which may run now."""
         self._running.discard(ticket)

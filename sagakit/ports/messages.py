@@ -42,8 +42,8 @@ class AssignmentListener(Protocol):
     def on_assigned(self, offsets: Mapping[TopicPartition, int], begun_below: Mapping[TopicPartition, int]) -> None:
         """These partitions are ours, and their records follow from these offsets on.
 
-        `begun_below` is what earlier owners have said of theirs when they handed them over: no record at or above it
-        was begun by anyone. It is missing where the last owner died, or never said.
+        No record at or above `begun_below`, which has them all, was begun by an earlier owner: the last one has said so
+        when it handed over, or (it died, or never said) it is where the log ended when the partition became ours.
         """
         ...
 
@@ -55,11 +55,12 @@ class AssignmentListener(Protocol):
         """These partitions have left already, perhaps long ago. Nothing of them may be committed any more."""
         ...
 
-    def on_offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int) -> None:
+    def on_offset_lost(self, partition: TopicPartition, committed: int | None, log_start: int | None) -> None:
         """Records of this partition were deleted before anyone handled them, so it stands still.
 
         The committed offset lies below the log's start, or vanished (None) although the group had begun with this
-        topic. An operator decides where to go on: set the group's offset and restart.
+        topic. `log_start` is None if the broker did not tell. An operator decides where to go on: set the group's
+        offset and restart.
         """
         ...
 
@@ -118,6 +119,14 @@ class Messages(Protocol):
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Fetch nothing of exactly these partitions from now on; others that were paused go on."""
+        ...
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The offsets below which `poll` has given every record there is, for the partitions of which that is known.
+
+        They may lie beyond the last record: the marks that end transactions, and records of aborted ones, take offsets
+        and are never given. Must be called between two polls, when all that the last one gave is in work.
+        """
         ...
 
     def close(self) -> None:

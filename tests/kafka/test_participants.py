@@ -19,7 +19,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from sagakit.adapters.client_properties import ClientProperties, ClientPropertyError
-from sagakit.adapters.kafka_messages import KafkaMessages, starting_offset
+from sagakit.adapters.kafka_messages import KafkaMessages
+from sagakit.adapters.kafka_starts import starting_offset
 from sagakit.contracts.topics import Topics
 from sagakit.failpoints import read_log
 from sagakit.participants import Context, Formats, RuntimeSettings, Service, ServiceRuntime

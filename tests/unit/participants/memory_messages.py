@@ -22,6 +22,7 @@ class MemoryMessages:
     refuse: Refuse = lambda _: None
     hold_deliveries: bool = False
     refuse_commits: bool = False
+    position: dict[TopicPartition, int] = field(default_factory=dict)
     failure: MessagesUnavailableError | None = None
     sent: list[Outgoing] = field(default_factory=list)
     delivered: list[Outgoing] = field(default_factory=list)
@@ -51,10 +52,10 @@ class MemoryMessages:
                 self._records[TopicPartition(record.topic, record.partition)].append(record)
             self._changed.notify_all()
 
-    def assign(self, partition: TopicPartition, offset: int = 0, *, begun_below: int | None = None) -> None:
+    def assign(self, partition: TopicPartition, offset: int = 0, *, begun_below: int = 0) -> None:
         def act(listener: AssignmentListener) -> None:
             self._owned.add(partition)
-            listener.on_assigned({partition: offset}, {} if begun_below is None else {partition: begun_below})
+            listener.on_assigned({partition: offset}, {partition: begun_below})
 
         self._do(act)
 
@@ -140,6 +141,10 @@ class MemoryMessages:
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self.paused = frozenset(partitions)
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        with self._changed:
+            return dict(self.position)
 
     def close(self) -> None:
         if self.listener is not None and self._owned:

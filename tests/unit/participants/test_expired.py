@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagakit.participants import Formats, RuntimeSettings
+from sagakit.participants import Formats
 from sagakit.ports.messages import DeliveryFailure, Undelivered
 from tests.unit.participants import support
 from tests.unit.participants.memory_messages import MemoryMessages
@@ -18,9 +18,8 @@ def test_an_expired_command_that_a_dead_process_may_have_begun_is_not_said_to_ha
     messages: MemoryMessages, with_: Formats
 ) -> None:
     """A process that dies between effect and reply leaves a command that its heir gets again, perhaps too late."""
-    settings = RuntimeSettings(in_work_max=2, in_work_max_per_partition=2)
-    with running(trivial(), messages, with_, settings):
-        messages.assign(P0)
+    with running(trivial(), messages, with_):
+        messages.assign(P0, begun_below=2)
         late = support.now_ms() - 1
         expired = [support.command(number, with_=with_, expires_at_ms=late) for number in range(3)]
         messages.arrive(*(support.received(sent, offset) for offset, sent in enumerate(expired)))
@@ -58,8 +57,8 @@ def test_a_handover_tells_how_far_records_were_begun_and_no_earlier_commit_does(
 
 
 def test_what_a_dead_process_may_have_begun_stays_so_over_a_handover(messages: MemoryMessages, with_: Formats) -> None:
-    with running(trivial(), messages, with_, RuntimeSettings(in_work_max=50)):
-        messages.assign(P0, 10)
+    with running(trivial(), messages, with_):
+        messages.assign(P0, 10, begun_below=60)
         messages.until(lambda: messages.polls > 3)
         messages.revoke(P0)
         messages.until(lambda: messages.begun_below == {P0: 60})

@@ -244,6 +244,57 @@ def test_a_stuck_handler_ends_the_process_and_its_record_is_not_committed(
         gate.open.set()
 
 
+def test_the_process_can_be_ended_before_the_partition_of_a_stuck_handler_leaves(
+    messages: MemoryMessages, with_: Formats
+) -> None:
+    gate = Gate()
+    service = gated(gate)
+    left_by_then: list[bool] = []
+    runtime = ServiceRuntime(
+        service,
+        answering=support.exchange(service, with_),
+        connect=messages.connect,
+        settings=RuntimeSettings(handover_s=0.1),
+        on_stuck=lambda _: left_by_then.append(P0 not in messages._owned),
+    )
+    started = support.RunningService(runtime)
+    messages.assign(P0)
+    messages.arrive(command(1, 0, with_))
+    messages.until(lambda: gate.entered == [1])
+    messages.revoke(P0)
+    started.thread.join(WAIT_S)
+    gate.open.set()
+    assert left_by_then == [False]
+    assert isinstance(started.error, HandlersStuckError)
+
+
+@pytest.mark.parametrize("in_the_end", [False, True])
+def test_offsets_pass_what_is_no_record(messages: MemoryMessages, with_: Formats, in_the_end: bool) -> None:
+    """Else retention deletes the marks of a quiet topic's transactions, and its partition stands still for nothing."""
+    now = [0.0]
+    gate = Gate()
+    service = gated(gate)
+    runtime = ServiceRuntime(
+        service, answering=support.exchange(service, with_), connect=messages.connect, clock=lambda: now[0]
+    )
+    started = support.RunningService(runtime)
+    messages.assign(P0)
+    messages.assign(P1)
+    messages.arrive(command(1, 0, with_))
+    messages.until(lambda: gate.entered == [1])
+    messages.position = {P0: 2, P1: 7}
+    if not in_the_end:
+        now[0] = 61.0
+        messages.until(lambda: messages.committed == {P1: 7})  # and P0 not before its record is handled
+        gate.open.set()
+        now[0] = 62.0
+        messages.until(lambda: messages.committed == {P0: 2, P1: 7})
+    gate.open.set()
+    started.stop()
+    assert messages.committed == {P0: 2, P1: 7}
+    assert messages.begun_below == {P0: 1, P1: 0}
+
+
 def test_records_that_wait_for_a_thread_are_given_back_at_once(messages: MemoryMessages, with_: Formats) -> None:
     gate = Gate()
     with running(gated(gate), messages, with_, RuntimeSettings(threads=1, handover_s=3_600.0)) as started:

@@ -78,6 +78,18 @@ def test_what_ends_after_its_assignment_commits_nothing() -> None:
     assert (work.commits(), work.undelivered(), work.room) == ({}, 0, 100)
 
 
+def test_offsets_pass_what_is_no_record_and_no_record_that_is_not_finished() -> None:
+    work = worklist()
+    ticket = started(admit(work, P0, 0, "saga"))
+    work.passed({P0: 3, P1: 5})
+    assert work.commits() == {P1: 5}
+    work.handled(ticket)
+    work.finished(ticket)
+    assert work.commits() == {P0: 3, P1: 5}
+    work.passed({P0: 2})
+    assert work.commits() == {P0: 3, P1: 5}
+
+
 def test_a_key_waits_for_its_handler_of_an_earlier_assignment() -> None:
     work = worklist()
     old = started(admit(work, P0, 0, "saga"))
