@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     reasons = " ".join(dict.fromkeys(reason.splitlines()[0] for reason in missing.values()))
     terminalreporter.write_line(
         f"NOT PROVEN: {' and '.join(sorted(missing))} could not be started here, so {len(skipped)} test(s) in {suites} were "
-        f"skipped, and nothing in this run shows what sagakit does on real servers. {reasons}",
+        f"skipped, and nothing in this run shows what they would show of sagakit on them. {reasons}",
         red=True,
         bold=True,
     )
