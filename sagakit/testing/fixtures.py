@@ -3,8 +3,8 @@
 `embedded_kafka` and `embedded_registry` (together: `embedded_pair`) live in this process and need nothing.
 
 `kafka` and `registry` are real. They are started once per run, at first use, and shared: a test separates itself from
-the others by `topic_prefix`. `kafka3` is shared by the tests of a module, since three brokers are a load on everything else. A test
-that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and leaves it whole.
+the others by `topic_prefix`. `kafka3` is shared by the tests of a module, since three brokers are a load on everything
+else. A test that kills or pauses servers starts its own by `start_server`, or takes `kafka3` and leaves it whole.
 
 Where the machine has no Java, Maven or network, the tests that need them are skipped and the summary says, in one line,
 what was not proven. `SAGAKIT_REQUIRE_SERVERS=1` (set it in CI) makes that an error instead of a skip.
@@ -80,8 +80,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     suites = ", ".join(sorted({one.nodeid.partition("::")[0].rpartition("/")[0] or "." for one in skipped}))
     reasons = " ".join(dict.fromkeys(reason.splitlines()[0] for reason in missing.values()))
     terminalreporter.write_line(
-        f"NOT PROVEN: {' and '.join(sorted(missing))} could not be started here, so {len(skipped)} test(s) in {suites} were "
-        f"skipped, and nothing in this run shows what they would show of sagakit on them. {reasons}",
+        f"NOT PROVEN: {' and '.join(sorted(missing))} could not be started here, so {len(skipped)} test(s) in "
+        f"{suites} were skipped, and nothing in this run shows what they would show of sagakit on them. {reasons}",
         red=True,
         bold=True,
     )
