@@ -363,11 +363,14 @@ def _report(decision: Decision) -> None:
     """Say aloud what a person has to know of; everything else is in the backlog."""
     for transition in decision.transitions:
         if isinstance(transition, SagaParked):
-            header = transition.header
+            header, state = transition.header, decision.state
             _log.error(
                 "a saga waits for a person",
                 saga_id=header.saga_id,
+                business_key=state.key if isinstance(state, Saga) else None,
                 definition=header.definition,
                 step=header.step,
+                attempt=header.attempt,
+                trace_id=None if header.trace is None else header.trace.trace_id,
                 reason=transition.reason,
             )

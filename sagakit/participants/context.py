@@ -82,7 +82,5 @@ class EventContext:
 
 
 def _trace_of(trace: TraceContext | None) -> dict[str, str]:
-    """The trace id out of `version-traceid-parentid-flags` (W3C Trace Context §3.2)."""
-    if trace is None:
-        return {}
-    return {"trace_id": trace.traceparent.split("-")[1]} if trace.traceparent.count("-") >= 3 else {}
+    trace_id = None if trace is None else trace.trace_id
+    return {} if trace_id is None else {"trace_id": trace_id}

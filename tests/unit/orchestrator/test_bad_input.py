@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from sagakit.contracts import envelope, framing
 from sagakit.core.events import Verb
@@ -233,7 +234,11 @@ def test_a_command_that_cannot_be_encoded_parks_its_saga_alone() -> None:
     bench.registry.extra[narrow] = 9_000
     bench.publish("order", 1, schemas=dict(bundle.schemas) | {"sim.Do": narrow})
     saga_id = bench.start()
-    bench.cycles()
+    with capture_logs() as lines:
+        bench.cycles()
+    (line,) = [line for line in lines if line["event"] == "a saga waits for a person"]
+    said = {"saga_id": saga_id, "business_key": "o-1", "definition": "order", "step": "reserve"}
+    assert line.items() >= said.items()
     assert bench.kinds(saga_id) == ["SagaStarted", "SendFailed", "SagaParked"]
     parked = bench.history(saga_id)[-1]
     assert isinstance(parked, SagaParked)
