@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sagakit.adapters.client_properties import ClientProperties, ClientPropertyError
 from sagakit.adapters.kafka_messages import KafkaMessages
 from sagakit.adapters.kafka_starts import starting_offset
+from sagakit.app.running import EXIT_STUCK
 from sagakit.contracts.topics import Topics
 from sagakit.failpoints import read_log
 from sagakit.participants import Context, Formats, RuntimeSettings, Service, ServiceRuntime
@@ -340,30 +342,54 @@ def test_a_second_instance_takes_over_without_a_command_lost_or_handled_twice(sh
     assert shop.committed() == 700
 
 
-def test_a_stuck_handler_keeps_its_partition_from_the_next_owner_until_the_process_is_gone(shop: Shop) -> None:
+def test_a_stuck_handler_keeps_its_partition_from_the_next_owner_until_the_process_is_gone(
+    shop: Shop, tmp_path: Path
+) -> None:
     """Rule 18: the partition must not be another's while the handler runs."""
-    release = threading.Event()
-    entered = threading.Event()
+    ended: list[int | None] = []
     service = Service("payments")
 
     @service.command
     def charge(command: ChargeCard, ctx: Context) -> CardCharged:
-        entered.set()
-        release.wait(WAIT_S)
+        ended.append(stuck.process.poll())
         return CardCharged(payment_id="x", charged_cents=1)
 
     shop.charge(*range(20))
-    settings = RuntimeSettings(handover_s=0.2, shutdown_s=0.2)
-    # In this test nothing ends the process: its client leaves the group because nobody polls any more.
-    with shop.running(service, settings, {"max.poll.interval.ms": 6_000, "session.timeout.ms": 6_000}) as first:
-        assert entered.wait(WAIT_S)
-        with shop.running(payments()) as second:
-            first.thread.join(WAIT_S)
-            assert "did not end" in str(first.error)
-            assert second.runtime.assigned == frozenset()  # the dead member holds them until its session ends
-            release.set()
-            wait_until(lambda: len(second.runtime.assigned) == PARTITIONS)
+    stuck = ServiceProcess(shop, tmp_path, app="tests.kafka.stuck_service:app")
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("entered-*"))) == 20)
+        with shop.running(service):
             shop.replies(20)
+    finally:
+        stuck.process.kill()
+        stuck.process.wait(30)
+    assert set(ended) == {EXIT_STUCK}
+
+
+def test_a_partition_that_left_while_it_was_crowded_is_consumed_when_it_comes_back(shop: Shop) -> None:
+    """The client keeps the pause of a partition that leaves, and would fetch nothing of it ever again."""
+    release = threading.Event()
+    entered: list[str] = []
+    service = Service("payments")
+
+    @service.command
+    async def charge(command: ChargeCard, ctx: Context) -> CardCharged:
+        entered.append(ctx.command_id)
+        while not release.is_set():
+            await asyncio.sleep(0.05)
+        return CardCharged(payment_id="x", charged_cents=1)
+
+    shop.charge(*range(100))
+    settings = RuntimeSettings(in_work_max_per_partition=5, handover_s=0.2)
+    with shop.running(service, settings) as first:
+        wait_until(lambda: len(entered) == 100)
+        with shop.running(payments()) as second:
+            wait_until(lambda: len(second.runtime.assigned) == PARTITIONS // 2)
+        wait_until(lambda: len(first.runtime.assigned) == PARTITIONS)
+        release.set()
+        shop.charge(*range(100, 200))
+        shop.replies(200)
+        wait_until(lambda: shop.committed() == 200)
 
 
 def test_protected_properties_are_refused_by_name(shop: Shop) -> None:
@@ -397,13 +423,13 @@ def test_replies_wait_for_a_broker_that_is_away(start_server: StartServer, topic
 class ServiceProcess:
     """The payments service as a process that is started again whenever it dies."""
 
-    def __init__(self, shop: Shop, folder: Path, points: str = "") -> None:
+    def __init__(self, shop: Shop, folder: Path, points: str = "", app: str = "services.payments.app:app") -> None:
         self.log = folder / "kills"
         self.folder = folder
         self._command = [sys.executable, "-m", "tests.kafka.run_service", shop.bootstrap, shop.topics.topic_prefix]
-        self._command.append("services.payments.app:app")
+        self._command.append(app)
         self._environment = os.environ | {"SHOP_DATA": str(folder), "SAGAKIT_FAILPOINT_LOG": str(self.log)}
-        self._environment |= {"SAGAKIT_FAILPOINTS": points}
+        self._environment |= {"SAGAKIT_FAILPOINTS": points, "SERVICE_THREADS": "20"}
         self.starts = 0
         self.process = self.start()
 
