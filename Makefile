@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 # How many processes run the tests, each with servers of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 
 UV_VERSION := 0.13.9

@@ -29,7 +29,7 @@ class TraceContext:
 
     @property
     def trace_id(self) -> str | None:
-        """The trace id out of `version-traceid-parentid-flags` (W3C Trace Context, 3.2); None if it has another form."""
+        """The trace id out of `version-traceid-parentid-flags` (W3C Trace Context); None if it has another form."""
         parts = self.traceparent.split("-")
         return parts[1] if len(parts) >= 4 else None
 

@@ -280,6 +280,7 @@ class Orchestrator:
             self._refused.pop(origin, None)
             self._block(partition, str(error), transient=error.transient)
             return
+        self._trying.pop(partition, None)  # it got on: what stops it next is another cause
         cycle.offsets[partition] = record.offset + 1
         cycle.clocks[partition] = clock_ms
 

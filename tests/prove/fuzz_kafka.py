@@ -32,6 +32,7 @@ def prove(house: House, folder: Path, *, prefix: str, records: int, seed: int = 
             shop.write(*(fuzz.next() for _ in range(count)))
             written += count
             fuzz.look()
+            shop.wait(shop.is_read, "everything that was written has been read", _REST_S)
         shop.wait(shop.is_read, "everything that was written has been read", _REST_S)
         shop.wait(lambda: shop.is_at_rest(fuzz.started()), "every saga has ended or waits for a person alone", _REST_S)
         shop.wait(shop.is_read, "everything that was written has been read", _REST_S)

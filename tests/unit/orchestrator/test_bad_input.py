@@ -72,6 +72,18 @@ def test_a_schema_that_the_registry_does_not_know_yet_is_waited_for_while_other_
     assert bench.dead_letters() == []
 
 
+def test_a_stream_of_unknown_schemas_is_passed_at_half_a_second_each() -> None:
+    """Each got on with the partition: the pause once doubled from one to the next, up to half a minute for each."""
+    bench = Bench(partitions=1)
+    unknown = [b"\x00" + (90_000 + number).to_bytes(4, "big") + b"{}" for number in range(8)]
+    for value in unknown:
+        bench.put(Outgoing(bench.topics.inbox, 0, bench.saga().encode(), value, ()))
+    bench.cycles()
+    bench.later(8)
+    assert [letter.value for letter in bench.dead_letters()] == unknown
+    good_after(bench)
+
+
 def test_a_start_without_a_key_is_dead_lettered(bench: Bench) -> None:
     bench.start("")
     bench.cycles()

@@ -9,9 +9,7 @@ from sagakit.ports.messages import DeliveryFailure, Undelivered
 from tests.unit.participants import support
 from tests.unit.participants.memory_messages import MemoryMessages
 from tests.unit.participants.support import P0, running
-from tests.unit.participants.test_runtime import command, messages, outcomes, trivial, with_
-
-__all__ = ["messages", "with_"]
+from tests.unit.participants.test_runtime import command, outcomes, trivial
 
 
 def test_an_expired_command_that_a_dead_process_may_have_begun_is_not_said_to_have_had_no_effect(
