@@ -59,7 +59,11 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """What compiling needs: the compiler, and the libraries whose types it checks against."""
-        return ["mypy>=2.4", "setuptools>=80", *self.metadata.core.dependencies] if self._wanted() else []
+        return (
+            ["mypy>=2.4", "setuptools>=80", "types-protobuf>=6.32", *self.metadata.core.dependencies]
+            if self._wanted()
+            else []
+        )
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say what goes into the wheel."""

@@ -238,7 +238,7 @@ class TestSagas:
         assert "COMPLETED" in told.out
         assert told.out.count('"card_token":"***"') == 2, "of the order, and of the command that charges the card"
         for_a_script = shop.run("history", saga_id, "--json")
-        assert for_a_script.out.count(r"\"card_token\":\"***\"") == 2
+        assert len(re.findall(r'card_token[\\": ]+\*\*\*', for_a_script.out)) == 2
         token = json.loads(Path(file).read_text(encoding="utf-8"))["card_token"]
         for output in (told.out, for_a_script.out, told.err, for_a_script.err, *(one.output() for one in processes)):
             assert token not in output

@@ -48,6 +48,14 @@ def test_it_has_the_two_commands_and_the_makefile_has_them_too() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_runs_by_its_command() -> None:
+    done = subprocess.run(["make", "demo"], cwd=PROJECT, capture_output=True, text=True, timeout=290, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every book balances" in done.stdout
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/demo.md"])
 def test_every_file_that_is_named_exists(document: str) -> None:
     text = (PROJECT / document).read_text(encoding="utf-8")

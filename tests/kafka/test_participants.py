@@ -21,12 +21,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from sagakit.adapters.client_properties import ClientProperties, ClientPropertyError
 from sagakit.adapters.kafka_messages import KafkaMessages
+from sagakit.adapters.kafka_offsets import Offsets
 from sagakit.adapters.kafka_starts import starting_offset
 from sagakit.app.running import EXIT_STUCK
 from sagakit.contracts.topics import Topics
 from sagakit.failpoints import read_log
 from sagakit.participants import Context, Formats, RuntimeSettings, Service, ServiceRuntime
 from sagakit.ports.log import Outgoing, Record
+from sagakit.ports.log import TopicPartition as Place
 from sagakit.testing.fixtures import StartServer
 from sagakit.testing.kafka import KafkaCluster, KafkaServer
 from services.audit import check_ledger
@@ -527,3 +529,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         asleep.wait(0.05)
+
+
+def test_a_service_that_ends_has_committed_behind_the_marks_of_transactions(shop: Shop) -> None:
+    """Rule 4: retention deletes the marks in time, and they must not look like commands that nobody handled."""
+    transactional = Producer({**shop.properties, "transactional.id": f"{shop.group}.sender"})
+    transactional.init_transactions(30)
+    transactional.begin_transaction()
+    sent = [support.command(number, with_=shop.formats, reply_partition=0) for number in range(12)]
+    for record in sent:
+        transactional.produce(record.topic, record.value, record.key, headers=list(record.headers))
+    transactional.commit_transaction(30)
+    with shop.running(payments()):
+        shop.replies(12)
+        wait_until(lambda: shop.committed() >= 12)
+    partitions = [Place(shop.commands, number) for number in range(PARTITIONS)]
+    ends = Offsets(ClientProperties(shop.properties)).ends(partitions)
+    assert sum(ends.values()) > 12
+    assert shop.committed() == sum(ends.values())

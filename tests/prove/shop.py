@@ -62,6 +62,7 @@ DESK: Final = "desk"
 
 WAIT_S: Final = 90.0
 _TICK_S: Final = 0.05
+_A_GOOD_WHILE_MS: Final = 600_000
 _CHUNK: Final = 5_000
 _SHOWN: Final = 20
 _LATE: Final = frozenset(country for country, carrier in CARRIERS.items() if carrier.late_attempts)
@@ -273,7 +274,7 @@ class Shop:
         return all(self.standing(one) not in (None, Standing.RUNNING) for one in saga_ids)
 
     def is_at_rest(self, saga_ids: Iterable[str]) -> bool:
-        """Whether the clock alone changes none of these any more, but for markers that expire.
+        """Whether the clock alone changes none of these for a good while, but for markers that expire.
 
         Less is not enough where people interfere: of a saga that waits for one, another branch may still be undone.
         """
@@ -283,7 +284,8 @@ class Shop:
         history = self.history(saga_id)
         if self._resting.get(saga_id) != len(history):
             state = fold(history)
-            if isinstance(state, Saga) and next_due_ms(state) is not None:
+            due_ms = next_due_ms(state) if isinstance(state, Saga) else None
+            if due_ms is not None and due_ms < now_ms() + _A_GOOD_WHILE_MS:
                 return False
             self._resting[saga_id] = len(history)
         return True
