@@ -38,6 +38,7 @@ class Fencer:
         self._requests: queue.SimpleQueue[TopicPartition | None] = queue.SimpleQueue()
         self._requested: set[TopicPartition] = set()
         self._thread: threading.Thread | None = None
+        self._in_vain: dict[TopicPartition, int] = {}  # where fencing ended nothing; again, it would hit the living
 
     def request(self, state: TopicPartition) -> None:
         """Ask for a state partition to be unblocked, if it is blocked; does not wait."""
@@ -68,6 +69,8 @@ class Fencer:
             stable = self._offsets.stable_ends([state])[state]
             if stable >= self._offsets.ends([state])[state]:
                 return
+            if self._in_vain.get(state) == stable:
+                return
             transactional_id = self._id_at(state, stable)
             if transactional_id is None:
                 _logger.warning(
@@ -77,7 +80,20 @@ class Fencer:
                     stable,
                 )
                 return
-            if transactional_id == self._own_id or transactional_id in fenced:
+            if transactional_id == self._own_id:
+                return
+            if transactional_id in fenced:
+                self._in_vain[state] = stable
+                _logger.error(
+                    "%s[%d] is still held back at offset %d after %s was fenced: if that lasts, the broker has lost "
+                    "the mark that ends this transaction; end it with `kafka-transactions.sh abort --topic %s "
+                    "--partition %d --start-offset %d`",
+                    *state,
+                    stable,
+                    transactional_id,
+                    *state,
+                    stable,
+                )
                 return
             fenced.add(transactional_id)
             self._fence(transactional_id, state)

@@ -101,7 +101,7 @@ class Offsets:
             left_s = give_up_at - time.monotonic()
             if error.code() not in _MOVING or left_s <= _RETRY_S:
                 raise LogUnavailableError(f"the ends of {_names(missing)} are not known: {error.str()}")
-            time.sleep(_RETRY_S)
+            time.sleep(_RETRY_S)  # an election takes a moment, and nothing tells of its end
             self._learn_leaders({one.topic for one in missing}, left_s)
             patience_s = min(2 * patience_s, left_s)
         return found
