@@ -114,6 +114,30 @@ def test_an_open_transaction_of_an_unknown_producer_is_waited_for(world: KafkaWo
     assert values(driver.state[inbox(world, 0)]) == [b"v1", b"v2"]
 
 
+def test_rule_22_a_transaction_that_fencing_does_not_end_is_reported_once_with_the_remedy(
+    world: KafkaWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rule 22: where the broker has lost the mark that ends a transaction, fencing again would hit only the living."""
+    driver = running(world)
+    driver.until_restored(inbox(world, 0))
+    commit_one(driver, world, 0, b"v1")
+    nobody = f"{world.prefix}whose-transaction-is-over"
+    open_for_good = hanging_transaction(world, f"{world.prefix}another")
+    write_state(open_for_good, world, 0, b"never happened", nobody)
+    commit_one(driver, world, 0, b"v2")
+    driver.restore(inbox(world, 0))
+    driver.until(lambda: "kafka-transactions.sh abort" in caplog.text)
+    for _ in range(30):
+        driver.turn()
+    said = [record.getMessage() for record in caplog.records]
+    assert len([one for one in said if f"fencing {nobody}" in one]) == 1
+    assert f"abort --topic {world.state} --partition 0 --start-offset" in caplog.text
+    assert inbox(world, 0) not in driver.restored
+    open_for_good.abort_transaction(30)
+    driver.until_restored(inbox(world, 0))
+    assert values(driver.state[inbox(world, 0)]) == [b"v1", b"v2"]
+
+
 def test_aborted_states_are_invisible_and_are_no_sign_of_a_lost_offset(world: KafkaWorld) -> None:
     """The very first cycle of a partition may abort: then there is a log of its state, and no offset."""
     driver = running(world)

@@ -36,8 +36,17 @@ KILLS = int(os.environ.get("SAGAKIT_KILLS", "5"))
 @pytest.fixture(scope="module")
 def house(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A broker and a registry of this module's own, since they are killed."""
-    folder = tmp_path_factory.mktemp("house")
-    described = describe_house(folder)
+    yield from _running(pytestconfig, tmp_path_factory.mktemp("house"), 1)
+
+
+@pytest.fixture
+def house_of_three(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Three brokers, for as long as one test."""
+    yield from _running(pytestconfig, tmp_path_factory.mktemp("house"), 3)
+
+
+def _running(pytestconfig: pytest.Config, folder: Path, brokers: int) -> Iterator[House]:
+    described = describe_house(folder, brokers)
     start_or_skip(described.kafka, "Kafka", pytestconfig)
     try:
         start_or_skip(described.registry, "a schema registry", pytestconfig)
@@ -85,9 +94,8 @@ class TestOneShop:
         zombies.sleep_and_wake(shop, "orchestrator.transaction-open", seed=1, after=20)
         examine(shop)
 
-    def test_everybody_is_restarted_in_turn_and_the_broker_dies(self, shop: Shop) -> None:
+    def test_everybody_is_restarted_in_turn(self, shop: Shop) -> None:
         restarts.roll(shop, "payments")
-        restarts.restart_broker(shop)
         examine(shop)
 
     def test_what_the_proofs_compare_with_finds_a_forged_effect_and_a_lost_state(self, shop: Shop) -> None:
@@ -103,6 +111,12 @@ class TestOneShop:
         said = str(found.value)
         assert f"{saga_id}: the state topic holds None" in said
         assert f"{saga_id} at shipping" in said
+
+
+def test_one_of_three_brokers_dies_under_load(house_of_three: House, tmp_path: Path) -> None:
+    with Shop(house_of_three, tmp_path / "shop", _prefix(), Cast()) as shop:
+        restarts.restart_broker(shop, 2)
+        assert examine(shop)["sagas"] >= 60
 
 
 def test_starts_that_waited_three_dedupe_windows_all_run_once(house: House, tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
         house, folder, prefix="triggers.", versions=o.count or 10, orders=o.sagas or 200, seed=o.seed
     ),
 }
-"""On one real broker and registry, with real processes."""
+"""On a real broker and registry, with real processes."""
+
+BROKERS: Final = {"restarts": 3}
+"""How many brokers a part has, if more than one."""
 
 ALONE: Final[dict[str, Part]] = {
     "simulation": lambda _, o: simulation.prove(seeds=o.seeds or 100_000, seed=o.seed),
@@ -59,15 +62,18 @@ ALONE: Final[dict[str, Part]] = {
 """Without a server."""
 
 
-def _in_a_house(part: HousePart) -> Part:
+def _in_a_house(part: HousePart, brokers: int) -> Part:
     def prove(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-        with open_house(folder / "house") as house:
+        with open_house(folder / "house", brokers) as house:
             return part(house, folder / "shop", options)
 
     return prove
 
 
-PARTS: Final[dict[str, Part]] = {**ALONE, **{name: _in_a_house(part) for name, part in IN_A_HOUSE.items()}}
+PARTS: Final[dict[str, Part]] = {
+    **ALONE,
+    **{name: _in_a_house(part, BROKERS.get(name, 1)) for name, part in IN_A_HOUSE.items()},
+}
 
 
 def main() -> int:

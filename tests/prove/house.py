@@ -28,7 +28,7 @@ def require(condition: bool, otherwise: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """One broker and one registry, each on data that outlives its death. Proofs keep apart by their topics' prefix."""
+    """Brokers and one registry, each on data that outlives its death. Proofs keep apart by their topics' prefix."""
 
     kafka: KafkaCluster
     registry: RealRegistry
@@ -41,22 +41,22 @@ class House:
             namespace="default",
             topic_prefix=prefix,
             partitions=PARTITIONS,
-            replication_factor=1,
+            replication_factor=min(3, len(self.kafka.brokers)),
             kafka={**CLIENTS, "reconnect.backoff.max.ms": "1000"},
             registry={},
         )
 
 
-def describe_house(folder: Path) -> House:
+def describe_house(folder: Path, brokers: int = 1) -> House:
     """A house whose data and logs go under `folder`; nothing runs yet."""
-    kafka = KafkaCluster(1, log_directory=folder / "logs", data_directory=folder / "kafka", properties=BROKER)
+    kafka = KafkaCluster(brokers, log_directory=folder / "logs", data_directory=folder / "kafka", properties=BROKER)
     return House(kafka=kafka, registry=RealRegistry(log_directory=folder / "logs", data_directory=folder / "registry"))
 
 
 @contextmanager
-def open_house(folder: Path) -> Iterator[House]:
+def open_house(folder: Path, brokers: int = 1) -> Iterator[House]:
     """A running house, closed at the end of the block."""
-    house = describe_house(folder)
+    house = describe_house(folder, brokers)
     with ExitStack() as closings:
         closings.enter_context(house.kafka)
         closings.enter_context(house.registry)

@@ -1,4 +1,7 @@
-"""Restarts under load: each instance in its turn, in order; and the broker itself, killed and started on its data."""
+"""Restarts under load: each instance in its turn, in order; and each broker of three, killed and started on its data.
+
+Of three, because a broker of Kafka 4.3 that is the only one loses commits when it is killed: see `docs/operations.md`.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +16,11 @@ ORCHESTRATORS: Final = (1, 2)
 
 
 def prove(house: House, folder: Path, *, prefix: str, rounds: int, seed: int = 1) -> dict[str, Any]:
-    """Restart both orchestrators, a service and the broker, that many times; then compare everything."""
+    """Restart both orchestrators, a service and a broker, that many times; then compare everything."""
     with Shop(house, folder, prefix, Cast(seed=seed)) as shop:
-        for _ in range(rounds):
+        for number in range(rounds):
             roll(shop, "payments")
-            restart_broker(shop)
+            restart_broker(shop, house.kafka.brokers[number % len(house.kafka.brokers)])
         shop.settle()
         return {"rounds": rounds, **examine(shop)}
 
@@ -38,14 +41,15 @@ def roll(shop: Shop, service: str) -> None:
     _more(shop)
 
 
-def restart_broker(shop: Shop) -> None:
-    """Kill the only broker under load and start it on its data; nobody else is restarted for it."""
+def restart_broker(shop: Shop, broker: int) -> None:
+    """Kill a broker under load, and start it on its data when others have gone on; nobody else is restarted for it."""
     _more(shop)
     shop.place(_ORDERS_BETWEEN)
     kafka = shop.house.kafka
     running = {name: shop.troupe.process(name).pid for name in shop.troupe.names}
-    kafka.kill_broker(1)
-    kafka.start_broker(1)
+    kafka.kill_broker(broker)
+    _more(shop)
+    kafka.start_broker(broker)
     _more(shop)
     shop.settle(120)
     still = {name: shop.troupe.process(name).pid for name in shop.troupe.names}

@@ -73,7 +73,11 @@ def survives_a_broker(probe: Probe) -> Finding:
     check = "min.insync.replicas"
     brokers, settings = len(probe.admin.list_topics(timeout=TIMEOUT_S).brokers), _broker(probe)
     if brokers == 1:
-        return warn(check, "there is one broker: its loss loses everything", "Run three brokers in production.")
+        return warn(
+            check,
+            "there is one broker: its loss loses everything, and its death within a commit that commit (Kafka 4.3)",
+            "Run three brokers in production.",
+        )
     if not settings:
         return warn(check, "the brokers' settings cannot be read", "Allow DescribeConfigs on the cluster, or ask.")
     wanted = {
