@@ -31,12 +31,16 @@ _MOVING: Final = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._NOENT,
         KafkaError._TRANSPORT,
         KafkaError._TIMED_OUT,
         KafkaError.REQUEST_TIMED_OUT,
     }
 )
-"""A leader has died or moved, or was just elected: asking again finds it. The client does not do that by itself."""
+"""A leader has died or moved, or was just elected: asking again finds it. The client does not do that by itself.
+
+`_NOENT`: none of the partitions had a leader when the client last asked; it goes on saying so for up to 15 minutes.
+"""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client has no types here
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -81,7 +85,10 @@ class Offsets:
         found: dict[TopicPartition, int] = {}
         error = self._ask_once(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED, timeout_s, found)
         if error is not None:
-            _logger.warning("%s: not known now: %s", _names(set(partitions) - found.keys()), error.str())
+            missing = set(partitions) - found.keys()
+            _logger.warning("%s: not known now: %s", _names(missing), error.str())
+            if error.code() in _MOVING:
+                self._learn_leaders({one.topic for one in missing}, timeout_s)
         return found
 
     def _ask(
@@ -131,7 +138,7 @@ class Offsets:
         return min(errors, key=lambda error: error.code() in _MOVING, default=None)
 
     def _learn_leaders(self, topics: Collection[str], timeout_s: float) -> None:
-        """Refresh what the client knows: it would go on asking under a leader epoch that is over."""
+        """Refresh what the client knows: it would go on with a leader epoch that is over, or without a leader."""
         for topic in topics:
             try:
                 self._admin.list_topics(topic, timeout_s)

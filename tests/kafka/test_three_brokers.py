@@ -16,6 +16,9 @@ from tests.kafka.test_servers import QUIET, create_topic, produce, read_to_end
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
+NOTICED_S = 6
+"""By then the controller has taken a dead broker's leaderships away."""
+
 
 def test_three_brokers_survive_the_death_of_one(kafka3: KafkaCluster, topic_prefix: str) -> None:
     topic = f"{topic_prefix}records"
@@ -66,9 +69,14 @@ def test_what_a_dead_leader_does_not_tell_is_never_taken_for_an_offset(kafka3: K
         for ask in (offsets.ends, offsets.starts):
             with pytest.raises(LogUnavailableError, match="are not known"):
                 ask(led, timeout_s=1)
+        with pytest.raises(LogUnavailableError, match="are not known"):
+            offsets.ends(led, timeout_s=NOTICED_S)
+        assert offsets.known_ends(led, timeout_s=1) == {}
         assert offsets.ends(set(partitions) - set(led)) == dict.fromkeys(set(partitions) - set(led), 0)
     finally:
         kafka3.start_broker(victim)
+    # Only these, of which the client last heard that they have no leader: it says so again without asking anybody.
+    assert offsets.ends(led) == dict.fromkeys(led, 0)
     assert offsets.ends(partitions) == dict.fromkeys(partitions, 0)
 
 
