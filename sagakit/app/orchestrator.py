@@ -64,7 +64,7 @@ def assemble(
     topics = settings.topics
     catalog = Catalog(definitions, own, topics.service_topic, clock)
     reader = Reader(settings.namespace, own, payloads)
-    writer = Writer(settings.namespace, topics, own, payloads, avro, settings.max_record_bytes)
+    writer = Writer(settings.namespace, topics, settings.partitions, own, payloads, avro, settings.max_record_bytes)
     decider = Decider(settings.namespace, settings.partitions, topics.inbox, catalog, reader, writer)
     return Orchestrator(log, catalog, decider, topics.inbox, clock)
 

@@ -39,7 +39,6 @@ from sagakit.core.events import (
     TraceContext,
     Verb,
 )
-from sagakit.core.placement import partition_of
 from sagakit.core.values import CONFLUENT, Opened, Payload
 from sagakit.ports.log import Outgoing, Record
 
@@ -280,14 +279,13 @@ def encode_command(
     topics: Topics,
     reply_partition: int,
     at_ms: int,
-    partitions: int | None = None,
+    partition: int | None = None,
     key: str | None = None,
 ) -> Outgoing:
-    """The command's record. `reply_partition` is the partition of the inbox that the saga lives in.
+    """The command's record, for `partition` of its topic; None leaves the placing to the client.
 
-    `key` is the saga's business key, for the participant's logs.
-    `partitions` is the count that the command's topic had when the definition was published: a command and what undoes
-    it share a partition although the topic grows between them. None leaves the placing to the client.
+    `reply_partition` is the partition of the inbox that the saga lives in, `key` the saga's business key, for the
+    participant's logs.
 
     Raises:
         UnencodableError: the data does not fit the schema.
@@ -314,9 +312,7 @@ def encode_command(
     if key is not None:
         headers.append((env.KEY, key.encode()))
     value = avro.encode(schema, action.data)
-    record_key = action.saga_id.encode()
-    partition = None if partitions is None else partition_of(record_key, partitions)
-    return Outgoing(topics.commands(action.service), partition, record_key, value, headers)
+    return Outgoing(topics.commands(action.service), partition, action.saga_id.encode(), value, headers)
 
 
 def encode_event(action: PublishEvent, schema: CompiledSchema, avro: AvroCodec, topics: Topics, at_ms: int) -> Outgoing:

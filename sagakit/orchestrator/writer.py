@@ -16,6 +16,7 @@ from sagakit.core.actions import Action, PublishEvent, SendCommand
 from sagakit.core.address import Address
 from sagakit.core.decide import Decision
 from sagakit.core.events import Refusal, Refused
+from sagakit.core.placement import partition_of
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import Saga, State
 from sagakit.core.transitions import Direction, Transition
@@ -61,6 +62,7 @@ class Writer:
         self,
         namespace: str,
         topics: Topics,
+        partitions: int,
         own: OwnRecords,
         payloads: PayloadCodec,
         avro: AvroCodec,
@@ -68,6 +70,7 @@ class Writer:
     ) -> None:
         self._namespace = namespace
         self._topics = topics
+        self._partitions = partitions
         self._own = own
         self._payloads = payloads
         self._avro = avro
@@ -104,8 +107,8 @@ class Writer:
         try:
             if isinstance(action, SendCommand):
                 schema = self._schema(published, action.type)
-                count = published.command_partitions.get(action.service)
-                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms, count, key)
+                to = self._placed(action, partition, published)
+                record = messages.encode_command(action, schema, self._avro, self._topics, partition, at_ms, to, key)
             elif isinstance(action, PublishEvent):
                 schema = self._schema(published, action.type)
                 record = messages.encode_event(action, schema, self._avro, self._topics, at_ms)
@@ -114,6 +117,17 @@ class Writer:
         except (UnencodableError, UnknownSchemaError, SchemaError) as error:
             raise RefusedRecordError(Refusal(target=target, address=address, reason=str(error))) from error
         return self._checked(record, target, address)
+
+    def _placed(self, command: SendCommand, home: int, published: Published) -> int | None:
+        """The partition of a command, by the count that its topic had when the definition was published.
+
+        A command and what undoes it so share a partition although the topic grows between them. Where it has as many
+        as the inbox, that is the saga's `home`. None, where no count was recorded, leaves the placing to the client.
+        """
+        count = published.command_partitions.get(command.service)
+        if count is None or count == self._partitions:
+            return None if count is None else home
+        return partition_of(command.saga_id.encode(), count)
 
     def _schema(self, published: Published, name: str) -> CompiledSchema:
         try:

@@ -217,7 +217,7 @@ def _start(world: World, number: int, triggered: bool) -> clients.StartRecord:
 def drive(bootstrap: str, prefix: str, sagas: int, latency: bool, triggered: bool) -> dict[str, float]:
     """Start the sagas and wait for their ends; run in a process of its own."""
     world = World(bootstrap, prefix)
-    starts = [_start(world, number, triggered) for number in range(sagas + clients.WARM_UP * latency)]
+    starts = [_start(world, number, triggered) for number in range(sagas + clients.warm_up(latency))]
     writer = clients.producer(bootstrap, linger_ms=0 if latency else 5)
     ends = clients.Ends(bootstrap, world.topics.service_topic("ended.events"))
     if latency:

@@ -91,7 +91,7 @@ def orchestrator(bell: Bell, bootstrap: str, prefix: str, linger_ms: int) -> Non
     memory: dict[bytes, bytes] = {}
     while not bell.stopped:
         messages = clients.drained(reader, BATCH)
-        if reader.assignment():
+        if not bell.said and reader.assignment():
             bell.ready()
         if not messages:
             continue
@@ -157,7 +157,7 @@ def answer(
     writer = clients.producer(bootstrap, linger_ms=linger_ms)
     while not bell.stopped:
         messages = clients.drained(reader, BATCH)
-        if reader.assignment():
+        if not bell.said and reader.assignment():
             bell.ready()
         for message in messages:
             reply(message, writer)
@@ -179,7 +179,7 @@ def measure(bootstrap: str, sagas: int, *, latency: bool, failing: bool) -> dict
 
 def _drive(bootstrap: str, prefix: str, sagas: int, latency: bool, failing: bool) -> dict[str, float]:
     starts = []
-    for _ in range(sagas + clients.WARM_UP * latency):
+    for _ in range(sagas + clients.warm_up(latency)):
         saga_id = str(uuid4())
         value = encoded(saga_id, 0, failing)
         starts.append(clients.StartRecord(f"{prefix}inbox", None, saga_id.encode(), value, HEADERS))

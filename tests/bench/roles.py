@@ -17,12 +17,12 @@ class Bell:
 
     def __init__(self, ready: Semaphore, stop: Event) -> None:
         self._ready, self._stop = ready, stop
-        self._said = False
+        self.said = False
 
     def ready(self) -> None:
         """Say, once, that the role consumes."""
-        if not self._said:
-            self._said = True
+        if not self.said:
+            self.said = True
             self._ready.release()
 
     @property

@@ -1,0 +1,31 @@
+"""The core's values: equal by their fields, and not to be changed; that is checked in the build that tests run in."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from sagakit.core.events import Cause, Source
+from sagakit.core.values import CONFLUENT, VALUES, Payload
+
+
+def test_a_value_cannot_be_changed() -> None:
+    payload = Payload(framed=b"x", encoding=CONFLUENT)
+    with pytest.raises(FrozenInstanceError):
+        setattr(payload, "encoding", VALUES)  # noqa: B010 - written plainly, the type checker would forbid it
+    assert payload.encoding == CONFLUENT
+
+
+def test_equal_values_are_equal_and_hash_alike() -> None:
+    one, other = (Cause(message_id="m", type="t", source=Source(topic="x", partition=1, offset=2)) for _ in range(2))
+    assert one is not other
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Cause(message_id="m", type="t")
+
+
+def test_a_value_has_slots_and_its_fields_can_be_asked_for() -> None:
+    payload = Payload(framed=b"x", encoding=CONFLUENT)
+    assert not hasattr(payload, "__dict__")
+    assert [field.name for field in fields(payload)] == ["framed", "encoding", "key_id"]
