@@ -96,6 +96,7 @@ class TestOneShop:
 
     def test_everybody_is_restarted_in_turn(self, shop: Shop) -> None:
         restarts.roll(shop, "payments")
+        shop.settle()
         examine(shop)
 
     def test_what_the_proofs_compare_with_finds_a_forged_effect_and_a_lost_state(self, shop: Shop) -> None:
