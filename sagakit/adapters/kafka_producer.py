@@ -7,6 +7,7 @@ retriable (repeat the call). No flag counts as fatal (librdkafka, INTRODUCTION.m
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, Final
 
@@ -170,7 +171,9 @@ class TransactionalProducer:
                     raise
                 return self._abort(producer, records, error.str())
             try:
-                if not (is_armed(_IN_COMMIT) and _pass_within_commit(producer)):
+                if is_armed(_IN_COMMIT):
+                    _commit_past_failpoint(producer)
+                else:
                     _repeat(producer.commit_transaction)
             except KafkaException as exception:
                 if not error_of(exception).txn_requires_abort() or error_of(exception).fatal():
@@ -288,16 +291,17 @@ def _pass_within_transaction(producer: Producer) -> None:
         failpoint(_OPEN)
 
 
-def _pass_within_commit(producer: Producer) -> bool:
-    """Pass the failpoint while the commit is under way: begun and not waited for. Whether it has returned already."""
-    try:
-        producer.commit_transaction(_AT_ONCE_S)
-    except KafkaException as exception:
-        if not error_of(exception).retriable():
-            raise
-        failpoint(_IN_COMMIT)
-        return False
-    return True
+def _commit_past_failpoint(producer: Producer) -> None:
+    """Commit, and pass the failpoint while that is under way; one that is over at once does not pass it.
+
+    In a thread, and not by a call that times out and is repeated: that can end the process with an assertion of the
+    client's (librdkafka 2.16, "Invalid transaction state transition").
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit") as pool:
+        committing = pool.submit(_repeat, producer.commit_transaction)
+        if not wait([committing], _AT_ONCE_S).done:
+            failpoint(_IN_COMMIT)
+        committing.result()
 
 
 def _repeat(call: Callable[[], None]) -> None:
