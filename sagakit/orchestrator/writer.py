@@ -125,9 +125,9 @@ class Writer:
         as the inbox, that is the saga's `home`. None, where no count was recorded, leaves the placing to the client.
         """
         count = published.command_partitions.get(command.service)
-        if count is None or count == self._partitions:
-            return None if count is None else home
-        return partition_of(command.saga_id.encode(), count)
+        if count is None:
+            return None
+        return home if count == self._partitions else partition_of(command.saga_id.encode(), count)
 
     def _schema(self, published: Published, name: str) -> CompiledSchema:
         try:
