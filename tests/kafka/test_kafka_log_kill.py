@@ -28,7 +28,7 @@ POINTS = (
     "orchestrator.after-commit",
 )
 
-EXPECTED = [b"1", b"2", b"3"]
+EXPECTED = [b"%d" % number for number in range(50)]
 
 
 def start_and_kill(world: KafkaWorld, point: str, directory: Path) -> Process:
