@@ -1,10 +1,10 @@
 """What a decision asks the orchestrator to send. Data only: encoding comes after `decide`."""
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from sagakit.core.address import Address
 from sagakit.core.events import ReplyTo, TraceContext
-from sagakit.core.frozen import dataclass
 from sagakit.core.transitions import Direction
 from sagakit.core.values import Data
 

@@ -3,11 +3,11 @@
 The first transition that an event causes carries the event itself, so the backlog alone is enough to decide again.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from sagakit.core.address import Address
-from sagakit.core.frozen import dataclass
 from sagakit.core.values import Opened
 
 

@@ -4,18 +4,15 @@ A saga's snapshot is the fold of its run's transitions, in order of `seq`. Trans
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sagakit.core import transitions as t
 from sagakit.core.address import Address
-from sagakit.core.copying import Copier
 from sagakit.core.events import Signal, Start
 from sagakit.core.state import End, KeptSignal, Marker, Saga, State, Status, Step, StepStatus
 from sagakit.core.transitions import Direction, Header, Transition
-
-_saga_with: Final = Copier(Saga)
-_step_with: Final = Copier(Step)
-_marker_with: Final = Copier(Marker)
+from sagakit.core.values import Data
 
 
 class BrokenHistoryError(Exception):
@@ -51,10 +48,10 @@ def evolve(state: State | None, transition: Transition) -> State | None:
             "missing or belongs to another run"
         )
     if isinstance(state, Marker):
-        return _marker_with(state, seq=header.seq, at_ms=header.at_ms)
+        return replace(state, seq=header.seq, at_ms=header.at_ms)
     rule = _RULES.get(type(transition))
     if rule is None:
-        return _saga_with(state, seq=header.seq, at_ms=header.at_ms)
+        return _moved(state, header)
     return rule(state, header, transition)
 
 
@@ -83,8 +80,30 @@ def _started(transition: t.SagaStarted) -> Saga:
     )
 
 
-def _moved(saga: Saga, header: Header, **changes: Any) -> Saga:
-    return _saga_with(saga, seq=saga.seq + 1, at_ms=header.at_ms, **changes)
+def _moved(
+    saga: Saga, header: Header, *, data: Data | None = None, steps: Mapping[Address, Step] | None = None
+) -> Saga:
+    """The saga one transition further. Written out, since each does it and `dataclasses.replace` takes far longer."""
+    return Saga(
+        saga_id=saga.saga_id,
+        run=saga.run,
+        seq=saga.seq + 1,
+        definition=saga.definition,
+        version=saga.version,
+        engine_level=saga.engine_level,
+        key=saga.key,
+        status=saga.status,
+        at_ms=header.at_ms,
+        deadline_at_ms=saga.deadline_at_ms,
+        start_message_id=saga.start_message_id,
+        data=saga.data if data is None else data,
+        steps=saga.steps if steps is None else steps,
+        failure=saga.failure,
+        parked=saga.parked,
+        reply_to=saga.reply_to,
+        trace=saga.trace,
+        signals=saga.signals,
+    )
 
 
 def _address(header: Header) -> Address:
@@ -106,21 +125,24 @@ _UNREACHED: Final = Step(status=StepStatus.PARKED)
 
 def _step(saga: Saga, header: Header, **changes: Any) -> Saga:
     address = _address(header)
-    step = _step_with(saga.steps.get(address, _UNREACHED), **changes)
+    step = replace(saga.steps.get(address, _UNREACHED), **changes)
     return _moved(saga, header, steps={**saga.steps, address: step})
 
 
 def _scheduled(saga: Saga, header: Header, fact: t.StepScheduled) -> Saga:
-    step = saga.steps.get(_address(header), _UNREACHED)
-    attempt = step.attempt + 1
-    return _step(
-        saga,
-        header,
+    address = _address(header)
+    before = saga.steps.get(address, _UNREACHED)
+    attempt = before.attempt + 1
+    step = Step(
         status=StepStatus.IN_FLIGHT,
         attempt=attempt,
-        unknown=(*step.unknown, attempt),
+        budget_from=before.budget_from,
+        unknown=(*before.unknown, attempt),
+        undo_attempt=before.undo_attempt,
+        undo_budget_from=before.undo_budget_from,
         due_at_ms=fact.due_at_ms,
     )
+    return _moved(saga, header, steps={**saga.steps, address: step})
 
 
 def _skipped(saga: Saga, header: Header, _: t.StepSkipped) -> Saga:
@@ -129,7 +151,14 @@ def _skipped(saga: Saga, header: Header, _: t.StepSkipped) -> Saga:
 
 def _succeeded(saga: Saga, header: Header, fact: t.StepSucceeded) -> Saga:
     address = _address(header)
-    step = _step_with(_reached(saga, header), status=StepStatus.SUCCEEDED, due_at_ms=None, unknown=())
+    before = _reached(saga, header)
+    step = Step(
+        status=StepStatus.SUCCEEDED,
+        attempt=before.attempt,
+        budget_from=before.budget_from,
+        undo_attempt=before.undo_attempt,
+        undo_budget_from=before.undo_budget_from,
+    )
     data = {**saga.data, str(address): dict(fact.kept)}
     return _moved(saga, header, data=data, steps={**saga.steps, address: step})
 
@@ -175,29 +204,29 @@ def _undo_backing_off(saga: Saga, header: Header, fact: t.CompensationRetrySched
 
 
 def _turned_back(saga: Saga, header: Header, fact: t.SagaTurnedBack) -> Saga:
-    return _moved(saga, header, status=Status.COMPENSATING, failure=fact.failure)
+    return _moved(replace(saga, status=Status.COMPENSATING, failure=fact.failure), header)
 
 
 def _turn_back_abandoned(saga: Saga, header: Header, _: t.TurnBackAbandoned) -> Saga:
-    return _moved(saga, header, status=Status.RUNNING, failure=None)
+    return _moved(replace(saga, status=Status.RUNNING, failure=None), header)
 
 
 def _parked(saga: Saga, header: Header, fact: t.SagaParked) -> Saga:
     if header.step is None:
-        return _moved(saga, header, parked=fact.reason)
+        return _moved(replace(saga, parked=fact.reason), header)
     undo = header.direction is Direction.COMPENSATION
     return _step(saga, header, status=StepStatus.UNDO_PARKED if undo else StepStatus.PARKED, due_at_ms=None)
 
 
 def _unparked(saga: Saga, header: Header, _: t.SagaUnparked) -> Saga:
     if header.step is None:
-        return _moved(saga, header, parked=None)
+        return _moved(replace(saga, parked=None), header)
     step = _reached(saga, header)
     return _step(saga, header, budget_from=step.attempt, undo_budget_from=step.undo_attempt)
 
 
 def _deadline_passed(saga: Saga, header: Header, _: t.DeadlinePassed) -> Saga:
-    return _moved(saga, header, deadline_at_ms=None)
+    return _moved(replace(saga, deadline_at_ms=None), header)
 
 
 def _signal_kept(saga: Saga, header: Header, fact: t.SignalKept) -> Saga:
@@ -205,12 +234,12 @@ def _signal_kept(saga: Saga, header: Header, fact: t.SignalKept) -> Saga:
     if payload is None and isinstance(fact.input, Signal) and fact.input.payload is not None:
         payload = fact.input.payload.payload
     kept = KeptSignal(name=fact.name, message_id=fact.message_id, payload=payload, expires_at_ms=fact.expires_at_ms)
-    return _moved(saga, header, signals=(*saga.signals, kept))
+    return _moved(replace(saga, signals=(*saga.signals, kept)), header)
 
 
 def _signal_expired(saga: Saga, header: Header, fact: t.SignalExpired) -> Saga:
     signals = tuple(signal for signal in saga.signals if signal.message_id != fact.message_id)
-    return _moved(saga, header, signals=signals)
+    return _moved(replace(saga, signals=signals), header)
 
 
 def _ended(saga: Saga, header: Header, fact: t.SagaCompleted | t.SagaCompensated) -> Marker:

@@ -5,12 +5,12 @@ signals of one that has not started.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from sagakit.core.address import Address
 from sagakit.core.events import ReplyTo, TraceContext
-from sagakit.core.frozen import dataclass
 from sagakit.core.transitions import Failure
 from sagakit.core.values import Data, Payload
 

@@ -4,12 +4,12 @@ A transition says what was decided and carries whatever `decide` was given and c
 into the state and evaluates nothing.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from sagakit.core.address import Address
 from sagakit.core.events import Cause, Event, TraceContext, Verb
-from sagakit.core.frozen import dataclass
 from sagakit.core.values import Data, Payload
 
 

@@ -11,7 +11,6 @@ from sagakit.core import ids
 from sagakit.core import transitions as t
 from sagakit.core.actions import Action, PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
-from sagakit.core.copying import Copier
 from sagakit.core.definition import Command, Definition, Expression, Publication, Task
 from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start, TraceContext
 from sagakit.core.evolve import evolve
@@ -21,9 +20,6 @@ from sagakit.core.values import Data, EvaluationError, Value
 
 ENGINE_LEVEL: Final = 1
 """The rules and formats of this release. A run keeps the level that it began with."""
-
-
-_cause_with: Final = Copier(Cause)
 
 
 class Turn:
@@ -124,7 +120,16 @@ class Turn:
 
     def _cause_of_the_others(self) -> Cause:
         if self._follow_up is None:
-            self._follow_up = _cause_with(self.event.cause, seq=self.transitions[0].header.seq)
+            cause = self.event.cause
+            self._follow_up = Cause(
+                message_id=cause.message_id,
+                type=cause.type,
+                source=cause.source,
+                seq=self.transitions[0].header.seq,
+                actor=cause.actor,
+                reason=cause.reason,
+                ticket=cause.ticket,
+            )
         return self._follow_up
 
     def refusal(self, target: Refused, address: Address | None = None) -> Refusal | None:

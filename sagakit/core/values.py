@@ -1,9 +1,8 @@
 """The data that a saga sees: JSON values, and the opaque payload that they were opened from."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
-
-from sagakit.core.frozen import dataclass
 
 Value: TypeAlias = bool | int | float | str | list["Value"] | dict[str, "Value"] | None
 """What expressions read and yield. Avro data is converted to it once, on arrival."""

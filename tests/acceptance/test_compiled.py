@@ -21,13 +21,10 @@ TESTS: Final = (
 )
 
 SOURCE_ONLY: Final = (
-    "tests/unit/core/test_frozen.py::test_a_value_cannot_be_changed",
     "tests/unit/orchestrator/test_exactly_once.py::test_nothing_is_polled_between_a_decision_and_its_commit",
     "tests/simulation/test_simulation.py::test_a_failing_world_shrinks_to_a_smaller_one_that_still_fails",
 )
-"""What is checked in the plain source only, and tests that put something in the place of a method, which compiled code
-does not look up.
-"""
+"""Tests that put something in the place of a method, which compiled code does not look up."""
 
 pytestmark = pytest.mark.acceptance
 

@@ -1,4 +1,4 @@
-"""The core's values: equal by their fields, and not to be changed; that is checked in the build that tests run in."""
+"""The core's values: equal by their fields, and not to be changed, in the plain and in the compiled build."""
 
 from __future__ import annotations
 
@@ -29,3 +29,9 @@ def test_a_value_has_slots_and_its_fields_can_be_asked_for() -> None:
     payload = Payload(framed=b"x", encoding=CONFLUENT)
     assert not hasattr(payload, "__dict__")
     assert [field.name for field in fields(payload)] == ["framed", "encoding", "key_id"]
+
+
+def test_the_types_of_fields_can_be_asked_for() -> None:
+    types = {field.name: field.type for field in fields(Cause)}
+    assert types["source"] == Source | None
+    assert types["message_id"] is str
