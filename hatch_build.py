@@ -148,7 +148,8 @@ def _dataclass_options(node: ast.stmt) -> set[str] | None:
 def _is_special(node: ast.ClassDef, own: list[ast.AnnAssign]) -> bool:
     """Whether the class does more when it is made than set its fields."""
     methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
-    return not methods.isdisjoint({"__init__", "__post_init__"}) or any(isinstance(one.value, ast.Call) for one in own)
+    made = methods & {"__init__", "__post_init__"}
+    return bool(made) or any(isinstance(one.value, ast.Call) or "ClassVar" in ast.unparse(one) for one in own)
 
 
 def _write_out(

@@ -492,14 +492,14 @@ def test_killed_at_every_point_each_effect_happens_once(shop: Shop, tmp_path: Pa
     finally:
         service.process.kill()
         service.process.wait(30)
-    kills = Counter(acted.point for acted in read_log(service.log))
-    assert set(kills) == {
+    kills = list(read_log(service.log))
+    assert {acted.point for acted in kills} == {
         "participant.in-handler",
         "participant.in-local-transaction",
         "participant.between-effect-and-reply",
         "participant.after-reply",
     }, "nothing is proven by what was not provoked"
-    assert service.starts == kills.total() + 1
+    assert service.starts == len({acted.pid for acted in kills}) + 1  # two threads may come to a kill at once
 
     rows = read_shop(tmp_path)
     assert check_ledger(rows.ledgers["payments"]) == []
