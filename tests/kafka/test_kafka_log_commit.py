@@ -44,7 +44,7 @@ def test_rules_2_and_24_a_stale_generation_is_fenced_and_the_same_work_with_a_fr
         first.poll(0.1)
     stale = first.consumer_group_metadata()
     second.subscribe([world.inbox])
-    # Both, and shared out: the first has nothing for a moment of the rebalance, and the second may have its part by then.
+    # Both, and shared out: within the rebalance the first has nothing for a moment, when the second may have its part.
     while not (first.assignment() and second.assignment() and len(first.assignment()) < PARTITIONS):
         first.poll(0.1)
         second.poll(0.1)
