@@ -171,7 +171,7 @@ def wire(bootstrap: str, sagas: int) -> dict[str, float]:
     ]
     with running(*roles):
         once(engine.drive, bootstrap, prefix, sagas, False, False)
-    return dict(once(_count, bootstrap, prefix, sagas))
+    return dict(once(_count, bootstrap, prefix, sagas + clients.warm_up(latency=False)))
 
 
 def _count(bootstrap: str, prefix: str, sagas: int) -> Mapping[str, float]:
