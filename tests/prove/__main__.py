@@ -17,7 +17,19 @@ from typing import Any, Final
 from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.errors import ServerError
-from tests.prove import bad_input, fuzz, fuzz_kafka, kills, outage, restarts, simulation, starts, triggers, zombies
+from tests.prove import (
+    bad_input,
+    core_mutants,
+    fuzz,
+    fuzz_kafka,
+    kills,
+    outage,
+    restarts,
+    simulation,
+    starts,
+    triggers,
+    zombies,
+)
 from tests.prove.house import House, ProofFailedError, open_house
 
 Part = Callable[[Path, argparse.Namespace], dict[str, Any]]
@@ -57,6 +69,7 @@ BROKERS: Final = {"restarts": 3}
 ALONE: Final[dict[str, Part]] = {
     "simulation": lambda _, o: simulation.prove(seeds=o.seeds or 100_000, seed=o.seed),
     "fuzz": lambda _, o: fuzz.prove(records=o.count or 1_000_000, seed=o.seed),
+    "core-mutants": lambda _folder, _options: core_mutants.prove(),
     "mutants": lambda _, o: simulation.prove_mutants(seeds=o.seeds or 3_000, seed=o.seed),
 }
 """Without a server."""
