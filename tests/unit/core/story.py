@@ -103,6 +103,11 @@ class Told:
         assert any(text in reason for reason in said), said
         return self
 
+    def says(self, *texts: str) -> Self:
+        """Exactly this is said to people, in this order."""
+        assert [text for fact in self.decision.transitions for text in words(fact)] == list(texts)
+        return self
+
     def and_nothing_else(self) -> Self:
         """Nothing else was emitted."""
         assert (self.lines, self.orders) == ([], [])

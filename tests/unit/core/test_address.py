@@ -58,3 +58,12 @@ def test_addresses(text: str, wanted: tuple[Part, ...]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InvalidAddressError, match="is not a step address"):
         Address.parse(text)
+
+
+def test_what_is_said_of_a_text_that_is_no_address() -> None:
+    with pytest.raises(InvalidAddressError) as refused:
+        Address.parse("a/B")
+    assert str(refused.value) == (
+        "'a/B' is not a step address: 'B' must read name[element]#turn with a name of lower-case letters, digits and "
+        "underscores that begins with a letter"
+    )

@@ -21,7 +21,8 @@ from sagakit.core.events import (
 )
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import Early, KeptSignal, Status, StepStatus
-from sagakit.proving.definitions import Path, command, definition, publication, task
+from sagakit.core.transitions import RecordDeadLettered
+from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication, task
 from tests.unit.core.story import Story, opened
 
 TWICE = RetryPolicy(attempts=2, backoff_ms=1_000, max_ms=1_000)
@@ -40,7 +41,9 @@ def too_large(story: Story) -> None:
     """A signal comes that cannot be recorded."""
     cause = story.cause("signal")
     signal = Signal(cause=cause, refusals=refused(Refused.INPUT), name="approve", payload=None, keep_ms=5)
-    story.decides(signal).then("SendFailed", "SagaParked").because("cannot be taken in").and_nothing_else()
+    told = story.decides(signal).then("SendFailed", "SagaParked").and_nothing_else()
+    told.says("too large", "a record for this saga cannot be taken in: too large")
+    assert told.decision.transitions[0].target == "input"  # type: ignore[union-attr]
 
 
 # Controls -----------------------------------------------------------------------------------------------------------
@@ -91,6 +94,35 @@ def test_skip_has_to_name_a_step_where_several_wait() -> None:
     story.replies("b", Outcome.FAILED)
     story.skips().then("ControlIgnored").because("name one of a, b").and_nothing_else()
     story.skips("b").then("StepSucceeded b 1").and_nothing_else()
+
+
+def test_skip_ends_the_wait_for_the_next_attempt_to_undo() -> None:
+    story = Story(definition(task("a", compensate=command("UndoA", retry=TWICE)), task("b", after=["a"])))
+    story.starts()
+    story.replies("a")
+    story.replies("b", Outcome.REJECTED)
+    told = story.replies("a", Outcome.FAILED, undo=True).then(
+        "CompensationFailed a 1", "CompensationRetryScheduled a 2"
+    )
+    told.and_nothing_else()
+    story.skips("a").then("CompensationSucceeded a 1", "SagaCompensated").and_nothing_else()
+
+
+def test_a_retry_asks_the_condition_only_of_a_step_that_has_sent_no_command() -> None:
+    pivot = task("ship", kind=Kind.PIVOT)
+    asked = task("archive", after=["ship"], kind=Kind.RETRIABLE, when=Failing())
+    story = Story(definition(pivot, asked))
+    story.starts()
+    story.replies("ship").then("StepSucceeded ship 1", "MappingFailed archive", "SagaParked archive")
+    story.retries().then("SagaUnparked archive", "MappingFailed archive", "SagaParked archive").and_nothing_else()
+
+    tried = task("archive", after=["ship"], kind=Kind.RETRIABLE, when=Constant(True))
+    story = Story(definition(pivot, tried), checked=False)
+    story.starts()
+    story.replies("ship").then("StepSucceeded ship 1", "StepScheduled archive 1")
+    story.replies("archive", Outcome.FAILED)
+    story.definition = definition(pivot, asked)
+    story.retries().then("SagaUnparked archive", "StepScheduled archive 2").sends("archive forward 2")
 
 
 def test_retry_of_one_parked_step_gives_up_the_others_when_it_turns_the_saga_back() -> None:
@@ -194,6 +226,7 @@ def test_a_signal_before_its_saga_is_kept_and_taken_into_it() -> None:
     story.signals(message_id="s-1").then("SignalIgnored").because("kept already").and_nothing_else()
     story.signals("other", message_id="s-2", keep_ms=10).then("SignalKept").and_nothing_else()
     assert isinstance(story.state, Early)
+    assert story.state.saga_id == story.saga_id
     story.timer().then("SignalExpired").and_nothing_else()
     told = story.starts().then("SagaStarted", "SignalKept", "StepScheduled a 1", "StepScheduled b 1")
     told.sends("a forward 1", "b forward 1").and_nothing_else()
@@ -308,4 +341,7 @@ def test_an_undecodable_record_is_dead_lettered_beside_every_saga(live: bool) ->
     before = story.state
     event = Undecodable(cause=story.cause("undecodable"), reason="no magic byte", dead_letter_topic="saga.dlq")
     told = story.decides(event).then("RecordDeadLettered").because("no magic byte").and_nothing_else()
-    assert (story.state, told.decision.transitions[0].header.seq) == (before, None)
+    (fact,) = told.decision.transitions
+    assert (story.state, fact.header.seq) == (before, None)
+    assert isinstance(fact, RecordDeadLettered)
+    assert fact.dead_letter_topic == "saga.dlq"

@@ -21,6 +21,12 @@ def test_the_pause_doubles_up_to_its_limit(attempts: int, least: int, most: int)
     assert pause_ms(policy, attempts, MOST) == most - 1
 
 
+@pytest.mark.parametrize("longest_ms", [1, 5, 999])
+def test_a_pause_is_whole_milliseconds(longest_ms: int) -> None:
+    policy = RetryPolicy(attempts=2, backoff_ms=longest_ms, max_ms=longest_ms)
+    assert [type(pause_ms(policy, 1, command_id)) for command_id in (LEAST, MOST)] == [int, int]
+
+
 @pytest.mark.parametrize(("allowed", "made"), [(1, 1), (3, 3), (3, 4)])
 def test_attempts_are_used_up(allowed: int, made: int) -> None:
     assert pause_ms(RetryPolicy(attempts=allowed, backoff_ms=1, max_ms=1), made, LEAST) is None

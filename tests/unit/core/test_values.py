@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from sagakit.core.events import Cause, Source
+from sagakit.core.events import Cause, Source, TraceContext
 from sagakit.core.values import CONFLUENT, VALUES, Payload
 
 
@@ -35,3 +35,17 @@ def test_the_types_of_fields_can_be_asked_for() -> None:
     types = {field.name: field.type for field in fields(Cause)}
     assert types["source"] == Source | None
     assert types["message_id"] is str
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-later", "0af7651916cd43dd8448eb211c80319c"),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", None),
+        ("", None),
+    ],
+)
+def test_the_trace_id_of_a_traceparent(traceparent: str, trace_id: str | None) -> None:
+    context = TraceContext(traceparent=traceparent)
+    assert (context.trace_id, context.tracestate) == (trace_id, None)
