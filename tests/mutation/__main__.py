@@ -1,4 +1,4 @@
-"""`python -m tests.mutation retry table`: judge the mutants of these modules, or of all, and show which survive."""
+"""`python -m tests.mutation retry table`: judge the mutants of these modules (of all); show survivors not explained."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from collections import Counter
 
 from tests.mutation.court import Verdict, judge, open_court
 from tests.mutation.mutants import modules, mutants_of
+from tests.mutation.survivors import explained
 
 
 def main() -> int:
@@ -19,12 +20,13 @@ def main() -> int:
     options = parser.parse_args()
     open_court()
     mutants = [mutant for module in options.module or modules() for mutant in mutants_of(module)]
+    known = explained()
     counts: Counter[Verdict] = Counter()
     for judged in judge(mutants, options.workers):
         counts[judged.verdict] += 1
         if options.json:
             print(json.dumps([*judged.mutant.key, judged.verdict.value, judged.by]), flush=True)
-        elif judged.verdict is Verdict.SURVIVED:
+        elif judged.verdict is Verdict.SURVIVED and not any(entry.covers(judged.mutant.key) for entry in known):
             print(f"{judged.mutant}\n", flush=True)
     if not options.json:
         print(", ".join(f"{verdict.value}: {count}" for verdict, count in counts.items()))
