@@ -65,7 +65,46 @@ def test_a_business_key_is_taken_as_it_is(value: object, key: str) -> None:
     assert ids.business_key(value) == key
 
 
-@pytest.mark.parametrize("value", [None, "", True, False, 1.0, float("nan"), b"o-1", ["o-1"], {}, "\ud800", "a\udfff"])
-def test_what_cannot_be_a_business_key(value: object) -> None:
-    with pytest.raises(ids.InvalidKeyError, match="business key"):
+NO_KEY = "a business key must be a non-empty string or an integer, not"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", f"{NO_KEY} an empty one"),
+        (None, f"{NO_KEY} a value of type NoneType"),
+        (True, f"{NO_KEY} a value of type bool"),
+        (False, f"{NO_KEY} a value of type bool"),
+        (1.0, f"{NO_KEY} a value of type float"),
+        (float("nan"), f"{NO_KEY} a value of type float"),
+        (b"o-1", f"{NO_KEY} a value of type bytes"),
+        (b"", f"{NO_KEY} a value of type bytes"),
+        (["o-1"], f"{NO_KEY} a value of type list"),
+        ({}, f"{NO_KEY} a value of type dict"),
+        ("\ud800", "the business key is not valid Unicode text: surrogates not allowed"),
+        ("a\udfff", "the business key is not valid Unicode text: surrogates not allowed"),
+    ],
+)
+def test_what_cannot_be_a_business_key(value: object, said: str) -> None:
+    with pytest.raises(ids.InvalidKeyError) as refused:
         ids.business_key(value)
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (SAGA, True),
+        (SAGA.upper(), False),
+        (SAGA.replace("-", ""), False),
+        (f"{{{SAGA}}}", False),
+        (f"{SAGA}\n", False),
+        (f"{SAGA}0", False),
+        (f"0{SAGA}", False),
+        ("00000000-0000-0000-0000-000000000000", True),
+        ("g0000000-0000-0000-0000-000000000000", False),
+        ("", False),
+    ],
+)
+def test_a_saga_id_has_one_form(text: str, wanted: bool) -> None:
+    assert ids.is_saga_id(text) is wanted
