@@ -34,7 +34,16 @@ from sagakit.core.events import (
 )
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import Marker, Saga, State, Step
-from sagakit.core.transitions import Direction, MappingFailed, SagaTurnedBack, Transition
+from sagakit.core.transitions import (
+    Direction,
+    MappingFailed,
+    ReplyIgnored,
+    SagaParked,
+    SagaTurnedBack,
+    SagaUnparked,
+    SendFailed,
+    Transition,
+)
 from sagakit.core.values import CONFLUENT, Data, Opened, Payload
 from sagakit.proving.invariants import check
 
@@ -75,6 +84,17 @@ def order(action: Action) -> str:
             return f"publish {action.type}"
         case SendResult():
             return f"result {action.end}"
+
+
+def direction(transition: Transition) -> Direction | None:
+    """The direction that a transition about a step has to say: by its kind, and some have either; None where none."""
+    kind = type(transition).__name__
+    if kind.startswith("Step"):
+        return Direction.FORWARD
+    if kind.startswith("Compensation"):
+        return Direction.COMPENSATION
+    either = isinstance(transition, MappingFailed | SendFailed | SagaParked | SagaUnparked | ReplyIgnored)
+    return transition.header.direction or Direction.FORWARD if either and transition.header.step else None
 
 
 @dataclass
@@ -149,6 +169,8 @@ class Story:
         decision = decide(self.saga_id, self.definition, self.state, event, now)
         self.state = decision.state
         self.history.extend(decision.transitions)
+        for fact in decision.transitions:
+            assert fact.header.direction is direction(fact), line(fact)
         self.actions.extend(decision.actions)
         if self.checked:
             assert check(self.saga_id, self.history, lambda *_: self.definition) == []

@@ -98,6 +98,21 @@ def test_a_cancel_or_deadline_waits_for_the_pivot_and_is_abandoned_if_it_succeed
     assert (story.saga.status, story.saga.failure) == (Status.RUNNING, None)
 
 
+def test_what_became_ready_while_the_saga_was_turned_back_starts_when_that_is_abandoned() -> None:
+    story = Story(definition(task("ship", kind=Kind.PIVOT), task("pack"), task("label", after=["pack"])))
+    story.starts()
+    story.cancels()
+    story.replies("pack").then("StepSucceeded pack 1").and_nothing_else()
+    told = story.replies("ship").then("StepSucceeded ship 1", "TurnBackAbandoned ship", "StepScheduled label 1")
+    told.sends("label forward 1").says("the pivot succeeded: there is no way back past it").and_nothing_else()
+
+
+def test_a_retriable_step_parks_also_where_no_pivot_stands_before_it() -> None:
+    story = Story(definition(task("archive", kind=Kind.RETRIABLE)))
+    story.starts()
+    story.replies("archive", Outcome.REJECTED).then("StepRejected archive 1", "SagaParked archive").and_nothing_else()
+
+
 def test_a_pivot_in_flight_during_a_cancel_that_had_no_effect_is_given_up() -> None:
     story = at_the_pivot()
     story.cancels()
@@ -133,8 +148,9 @@ def test_a_pivot_that_waits_for_its_next_attempt_parks_if_unknown_when_the_saga_
     story.timer()
     assert story.step("ship").status is StepStatus.BACKING_OFF
     told = story.cancels().then("CancelRequested", "SagaTurnedBack", "SagaParked ship")
-    told.because("while the pivot's outcome is unknown").and_nothing_else()
-    assert story.step("ship").due_at_ms is None
+    told.says("cancelled: the customer called", "the saga turned back while the pivot's outcome is unknown")
+    told.and_nothing_else()
+    assert (story.step("ship").status, story.step("ship").due_at_ms) == (StepStatus.PARKED, None)
 
 
 def test_a_pivot_that_waits_for_its_next_attempt_is_given_up_if_it_cannot_have_happened() -> None:
