@@ -91,7 +91,7 @@ class Turn:
         self.state = evolve(state, transition)
 
     def emit_outside(self, type_: type[Transition], /, **fields: Any) -> None:
-        """Add a transition that belongs to no run: the saga is unknown."""
+        """Add the one transition that belongs to no run: the saga is unknown."""
         self.transitions.append(
             type_(
                 header=Header(
@@ -106,7 +106,7 @@ class Turn:
                     cause=self.event.cause,
                     trace=self.event.trace,
                 ),
-                input=None if self.transitions else self.event,
+                input=self.event,
                 **fields,
             )
         )

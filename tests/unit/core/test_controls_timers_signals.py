@@ -21,7 +21,7 @@ from sagakit.core.events import (
 )
 from sagakit.core.schedule import next_due_ms
 from sagakit.core.state import Early, KeptSignal, Status, StepStatus
-from sagakit.core.transitions import RecordDeadLettered
+from sagakit.core.transitions import RecordDeadLettered, SignalExpired
 from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication, task
 from tests.unit.core.story import Story, opened
 
@@ -192,10 +192,12 @@ def test_one_timer_at_a_time_the_earliest_first() -> None:
     slow = command("DoB", timeout_ms=1_500)
     story = Story(definition(task("a"), task("b", forward=slow), deadline_ms=1_200))
     story.starts()
-    story.signals(keep_ms=1_100)
+    story.signals(message_id="s-1", keep_ms=1_100)
     story.now_ms = 60_000
     story.timer().then("StepTimedOut a 1", "StepGivenUp a 1", "SagaTurnedBack a").and_nothing_else()
-    story.timer().then("SignalExpired").and_nothing_else()
+    (expired,) = story.timer().then("SignalExpired").and_nothing_else().decision.transitions
+    assert isinstance(expired, SignalExpired)
+    assert (expired.name, expired.message_id) == ("approve", "s-1")
     story.timer().then("DeadlinePassed").and_nothing_else()
     story.timer().then("StepTimedOut b 1", "StepGivenUp b 1", "SagaCompensated").and_nothing_else()
 
@@ -227,7 +229,9 @@ def test_a_signal_before_its_saga_is_kept_and_taken_into_it() -> None:
     story.signals("other", message_id="s-2", keep_ms=10).then("SignalKept").and_nothing_else()
     assert isinstance(story.state, Early)
     assert story.state.saga_id == story.saga_id
-    story.timer().then("SignalExpired").and_nothing_else()
+    (expired,) = story.timer().then("SignalExpired").and_nothing_else().decision.transitions
+    assert isinstance(expired, SignalExpired)
+    assert (expired.name, expired.message_id, story.state.saga_id) == ("other", "s-2", story.saga_id)
     told = story.starts().then("SagaStarted", "SignalKept", "StepScheduled a 1", "StepScheduled b 1")
     told.sends("a forward 1", "b forward 1").and_nothing_else()
     payload = opened("shop.Approved").payload

@@ -7,8 +7,9 @@ import pytest
 from sagakit.core import ids
 from sagakit.core.actions import PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
+from sagakit.core.decide import decide
 from sagakit.core.definition import Again, Kind, RetryPolicy
-from sagakit.core.events import Outcome, ReplyTo, Start, TraceContext
+from sagakit.core.events import Cause, Control, Now, Outcome, Reply, ReplyTo, Source, Start, TraceContext, Verb
 from sagakit.core.state import End, Saga, StepStatus
 from sagakit.core.transitions import FailureKind, StepScheduled
 from sagakit.proving.definitions import Constant, Failing, Path, command, definition, publication, task
@@ -245,6 +246,54 @@ def test_data_read_by_expressions_has_an_entry_for_each_step_and_the_failure() -
     last = seen[-1]
     assert isinstance(last, dict)
     assert {type(name) for name in last} == {type(failure["step"])} == {str}, "plain strings: libraries are picky"
+
+
+def test_a_failure_is_read_by_what_is_decided_in_the_same_turn() -> None:
+    undo = command("UndoA", {"why": Path("failure.kind"), "where": Path("failure.step")})
+    broken = command("DoB", {"x": Failing()})
+    story = Story(definition(task("a", compensate=undo), task("b", after=["a"], forward=broken)))
+    story.starts()
+    story.replies("a").then("StepSucceeded a 1", "MappingFailed b", "SagaTurnedBack b", "CompensationScheduled a 1")
+    assert story.actions[-1].data == {"why": "mapping", "where": "b"}  # type: ignore[union-attr]
+
+
+def test_a_cancel_is_a_failure_of_no_step() -> None:
+    undo = command("UndoA", {"why": Path("failure.kind"), "where": Path("failure.step")})
+    story = Story(definition(task("a", compensate=undo), task("b", after=["a"])))
+    story.starts()
+    story.replies("a")
+    story.cancels()
+    story.replies("b", Outcome.EXPIRED).sends("a compensation 1")
+    assert story.actions[-1].data == {"why": "cancelled", "where": None}  # type: ignore[union-attr]
+
+
+def test_a_record_for_an_ended_saga_names_the_definition_that_ran() -> None:
+    story = Story(definition(task("a"), name="place-order", version=3))
+    story.starts()
+    story.replies("a")
+    cause = Cause(message_id="late", type="reply")
+    late = Reply(cause=cause, command_id="c", outcome=Outcome.SUCCEEDED, payload=None)
+    now = Now(decision_ms=2_000, partition_ms=2_000)
+    (ignored,) = decide(story.saga_id, None, story.state, late, now).transitions
+    assert (ignored.header.definition, ignored.header.version) == ("place-order", 3)
+
+
+def test_a_record_for_an_unknown_saga_keeps_its_trace() -> None:
+    trace = TraceContext(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    cause = Cause(message_id="late", type="reply")
+    late = Reply(cause=cause, trace=trace, command_id="c", outcome=Outcome.SUCCEEDED, payload=None)
+    (ignored,) = Story(CHAIN).decides(late).decision.transitions
+    assert (ignored.header.trace, ignored.input) == (trace, late)
+
+
+def test_all_that_a_control_leads_to_says_who_asked_why_and_on_which_ticket() -> None:
+    story = Story(definition(task("a"), task("b")))
+    story.starts()
+    source = Source(topic="saga.inbox", partition=0, offset=9)
+    cause = Cause(message_id="m", type="control", source=source, actor="kim", reason="fraud", ticket="OPS-7")
+    requested, turned_back = story.decides(Control(cause=cause, verb=Verb.CANCEL)).decision.transitions
+    assert requested.header.cause == cause
+    assert turned_back.header.cause == replace(cause, seq=requested.header.seq)
 
 
 def test_a_start_keeps_only_what_is_read() -> None:

@@ -176,6 +176,7 @@ def test_why_a_step_is_given_up() -> None:
         (False, "a", "compensation", 0),
         (False, "a", "compensation", 1),
         (False, "b", "forward", 1),
+        (False, "c", "forward", 0),
         (True, "a", "forward", 2),
         (True, "a", "forward", 0),
         (True, "b", "compensation", 0),
@@ -188,7 +189,8 @@ def test_a_reply_to_a_command_that_was_never_sent(back: bool, name: str, directi
         story.replies("a", Outcome.EXPIRED, undo=True)
         story.timer().then("CompensationScheduled a 2")
     else:
-        story = Story(definition(task("a", compensate=command("UndoA")), task("b", after=["a"])))
+        skipped = task("c", when=Constant(False))
+        story = Story(definition(task("a", compensate=command("UndoA")), task("b", after=["a"]), skipped))
         story.starts()
     never = ids.command_id(story.saga_id, story.saga.run, name, direction, attempt)
     reply = Reply(cause=story.cause("reply"), command_id=never, outcome=Outcome.SUCCEEDED, payload=None)

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from sagakit.core.events import Cause, Source, TraceContext
+from sagakit.core.events import Cause, Outcome, Reply, Source, TraceContext
 from sagakit.core.values import CONFLUENT, VALUES, Payload
 
 
@@ -35,6 +35,14 @@ def test_the_types_of_fields_can_be_asked_for() -> None:
     types = {field.name: field.type for field in fields(Cause)}
     assert types["source"] == Source | None
     assert types["message_id"] is str
+
+
+def test_what_is_not_said_is_none() -> None:
+    cause = Cause(message_id="m", type="t")
+    assert cause == Cause(message_id="m", type="t", source=None, seq=None, actor=None, reason=None, ticket=None)
+    reply = Reply(cause=cause, command_id="c", outcome=Outcome.EXPIRED, payload=None)
+    assert (reply.code, reply.message, reply.trace, reply.refusals) == (None, None, None, ())
+    assert Payload(framed=b"x", encoding=CONFLUENT).key_id is None
 
 
 @pytest.mark.parametrize(
