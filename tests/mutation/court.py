@@ -2,7 +2,7 @@
 
 This process has all imported that the tests import, but nothing of sagakit; a mutant is a fork of it that imports
 sagakit with one module changed. So a change is in force wherever it stands, also in tables and in what is made when a
-module is imported; and a mutant costs a fifth of a second and the tests up to the first that fails.
+module is imported; and a mutant costs a tenth of a second and the tests up to the first that fails.
 """
 
 import gc
@@ -67,7 +67,7 @@ class Judged:
 
 
 class CourtError(Exception):
-    """The tests cannot judge: they fail without any mutant, or were not run."""
+    """The tests cannot judge: they fail without any mutant, or did not run to their end."""
 
 
 def open_court() -> None:
@@ -115,7 +115,7 @@ def judge(mutants: Iterable[Mutant], workers: int) -> Iterator[Judged]:
     """The verdict on each mutant, as they are reached; `workers` of them at a time.
 
     Raises:
-        CourtError: the tests fail as the core stands, or a mutant's tests were not run.
+        CourtError: the tests fail as the core stands, or did not run to their end with some mutant.
     """
     gc.freeze()
     verdict, by = _verdict(*_wait(_begin(None, TESTS)))
@@ -166,9 +166,10 @@ def _read(told: IO[str]) -> str:
 
 def _verdict(status: int, told: str) -> tuple[Verdict, str]:
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        verdict = Verdict.TIMED_OUT if number == signal.SIGPROF else Verdict.KILLED
-        return verdict, f"{told} ({signal.Signals(number).name})"
+        number = signal.Signals(os.WTERMSIG(status))
+        if number is signal.SIGPROF:
+            return Verdict.TIMED_OUT, told
+        raise CourtError(f"the tests were ended by {number.name}, and so give no verdict")
     code = os.WEXITSTATUS(status)
     if code == _PASSED:
         return Verdict.SURVIVED, ""

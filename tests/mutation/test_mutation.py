@@ -13,6 +13,7 @@ from tests.prove.core_mutants import prove
 MODULE = "retry"
 
 
+@pytest.mark.prove
 def test_every_mutant_of_a_module_is_noticed_or_explained() -> None:
     counts = prove([MODULE])
     assert counts["killed"] > 20

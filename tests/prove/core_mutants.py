@@ -13,17 +13,13 @@ from tests.mutation.survivors import Key, disagreements
 from tests.prove.house import require
 
 
-def prove(only: Sequence[str] = (), *, workers: int | None = None) -> dict[str, Any]:
+def prove(only: Sequence[str] = ()) -> dict[str, Any]:
     """Judge every mutant of these modules of the core (of all, if none is named).
-
-    Args:
-        only: the modules.
-        workers: how many mutants at a time; None: one for each processor.
 
     Raises:
         ProofFailedError: a mutant survived that the list of survivors does not explain, or the list is no longer true.
     """
-    judged = _judge(only, workers)
+    judged = _judge(only)
     survived = [key for key, verdict in judged.items() if verdict == "survived"]
     killed = [key for key, verdict in judged.items() if verdict != "survived"]
     found = list(disagreements(survived, killed, only or modules()))
@@ -42,10 +38,9 @@ def prove(only: Sequence[str] = (), *, workers: int | None = None) -> dict[str, 
     }
 
 
-def _judge(only: Sequence[str], workers: int | None) -> dict[Key, str]:
+def _judge(only: Sequence[str]) -> dict[Key, str]:
     """Each mutant's verdict, from a process of its own: this one has imported the core, a mutant must come first."""
     command = [sys.executable, "-m", "tests.mutation", "--json", *only]
-    command += [] if workers is None else ["--workers", str(workers)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
     require(done.returncode == 0, f"the mutants cannot be judged:\n{done.stderr}")
     lines = (json.loads(line) for line in done.stdout.splitlines())
