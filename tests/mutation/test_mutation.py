@@ -14,6 +14,7 @@ MODULE = "retry"
 
 
 @pytest.mark.prove
+@pytest.mark.slow
 def test_every_mutant_of_a_module_is_noticed_or_explained() -> None:
     counts = prove([MODULE])
     assert counts["killed"] > 20
