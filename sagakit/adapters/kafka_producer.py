@@ -31,6 +31,9 @@ _DEFAULTS: Final[dict[str, Property]] = {
     "message.timeout.ms": 9_000,
     # The same for a topic that is not there: 30 s by default.
     "topic.metadata.propagation.max.ms": 4_000,
+    # How soon a call is repeated that came while the marks of the last transaction were still being written: 100 ms by
+    # default, which under load was most of what a commit took. It doubles, up to a second, while a broker is away.
+    "retry.backoff.ms": 5,
     # A cycle is one burst; it fills batches by itself and an idle cycle waits for nothing.
     "linger.ms": 0,
     "compression.type": "lz4",

@@ -102,6 +102,13 @@ def set_up(bootstrap: str, prefix: str) -> None:
         **{topics.commands(service): {} for service in SERVICES},
     }
     clients.create_topics(bootstrap, wanted, {topics.definitions: 1})
+    writer = clients.producer(bootstrap, linger_ms=0)
+    writer.produce(topics.definitions, published_definition(world), b"three-steps/1")
+    writer.flush()
+
+
+def published_definition(world: World) -> bytes:
+    """The record of the definition as `publish` writes it."""
     parsed = parse(DEFINITION.read_text(), DEFINITION.name)
     assert not isinstance(parsed, list), parsed
     published = bundle(parsed.document, DEFINITION.read_text(), world.schemas)
@@ -113,13 +120,11 @@ def set_up(bootstrap: str, prefix: str) -> None:
         "source": published.source,
         "schemas": dict(published.schemas),
         "first_offsets": [],
-        "command_partitions": dict.fromkeys(("inventory", "payments", "shipping"), clients.PARTITIONS),
+        "command_partitions": dict.fromkeys(SERVICES, clients.PARTITIONS),
         "published_at_ms": 0,
         "published_by": "bench",
     }
-    writer = clients.producer(bootstrap, linger_ms=0)
-    writer.produce(topics.definitions, world.own.encode("PublishedDefinition", fields), b"three-steps/1")
-    writer.flush()
+    return world.own.encode("PublishedDefinition", fields)
 
 
 def orchestrator(bell: Bell, bootstrap: str, prefix: str, instance: int, partitions: int) -> None:
@@ -199,7 +204,8 @@ def measure(
         return once(drive, bootstrap, prefix, sagas, latency, triggered)  # type: ignore[no-any-return]
 
 
-def _start(world: World, number: int, triggered: bool) -> clients.StartRecord:
+def start(world: World, number: int, triggered: bool) -> clients.StartRecord:
+    """The record that starts a saga: of the inbox, or the domain event that does."""
     key = f"order-{number:08d}"
     value = world.encoded("shop.orders.OrderPlaced", key)
     if triggered:
@@ -217,7 +223,7 @@ def _start(world: World, number: int, triggered: bool) -> clients.StartRecord:
 def drive(bootstrap: str, prefix: str, sagas: int, latency: bool, triggered: bool) -> dict[str, float]:
     """Start the sagas and wait for their ends; run in a process of its own."""
     world = World(bootstrap, prefix)
-    starts = [_start(world, number, triggered) for number in range(sagas + clients.warm_up(latency))]
+    starts = [start(world, number, triggered) for number in range(sagas + clients.warm_up(latency))]
     writer = clients.producer(bootstrap, linger_ms=0 if latency else 5)
     ends = clients.Ends(bootstrap, world.topics.service_topic("ended.events"))
     if latency:
