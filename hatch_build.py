@@ -41,7 +41,7 @@ COMPILED = (
     "contracts/framing.py",
     "contracts/messages.py",
     "contracts/own.py",
-    "contracts/own_writer.py",
+    "contracts/binary.py",
     "contracts/parts.py",
     "contracts/payload.py",
     "contracts/scalars.py",

@@ -13,13 +13,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_reader
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from sagakit.contracts import framing, schemas
 from sagakit.contracts.avro_types import parse_record
 from sagakit.contracts.codec import AVRO_READ_ERRORS
 from sagakit.contracts.errors import SchemaError, UndecodableError, UnknownSchemaIdError
-from sagakit.contracts.own_writer import Write, compile_writer
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
 NAMESPACE: Final = "sagakit"
@@ -71,8 +70,8 @@ class OwnRecords:
         self._texts = {name.removeprefix(f"{NAMESPACE}."): text for name, text in own_schemas().items()}
         self._lock = threading.Lock()
         self._parsed: dict[str, Any] = {}
-        self._writers: dict[str, Write] = {}
         self._ids: dict[str, int] = {}
+        self._prefixes: dict[str, bytes] = {}
         self._readers: dict[int, _Reader | None] = {}
 
     @property
@@ -88,12 +87,17 @@ class OwnRecords:
             RegistryUnavailableError: the registry does not answer.
         """
         for name in sorted(self._texts if names is None else names):
-            self._writer(name)
+            self.prefix(name)
 
     def schema_id(self, name: str) -> int:
         """The id of a record's schema; errors as `prepare`."""
-        self._writer(name)
+        self.prefix(name)
         return self._ids[name]
+
+    def prefix(self, name: str) -> bytes:
+        """What stands before the Avro body of a record; errors as `prepare`."""
+        known = self._prefixes.get(name)
+        return self._learnt(name) if known is None else known
 
     def name_of(self, schema_id: int) -> str | None:
         """The name of the record that a schema id belongs to, without the namespace; None for records of others.
@@ -106,9 +110,14 @@ class OwnRecords:
         return None if reader is None else reader.name
 
     def encode(self, name: str, fields: Mapping[str, Any]) -> bytes:
-        """The framed value of a record; every field must be given. Errors as `prepare`."""
-        write = self._writers.get(name) or self._writer(name)
-        return write(fields)
+        """The framed value of a record of which there are few; the others are written by `binary`. Errors as `prepare`.
+
+        A field with a default may be missing.
+        """
+        out = BytesIO()
+        out.write(self.prefix(name))
+        schemaless_writer(out, self._parse(name), fields)
+        return out.getvalue()
 
     def decode(self, value: bytes) -> OwnRecord:
         """The record that a framed value holds, with the fields of our own version of its schema.
@@ -146,16 +155,16 @@ class OwnRecords:
             self._parsed[name] = parse_schema(json.loads(text))
         return self._parsed[name]
 
-    def _writer(self, name: str) -> Write:
+    def _learnt(self, name: str) -> bytes:
         with self._lock:
-            if name not in self._writers:
+            if name not in self._prefixes:
                 parsed = self._parse(name)
                 ask = self._registry.register if self._register else self._registry.schema_id
                 schema_id = ask(f"{NAMESPACE}.{name}", self._texts[name])
                 self._ids[name] = schema_id
-                self._writers[name] = compile_writer(parse_record(self._texts[name]), framing.prefix(schema_id))
                 self._readers[schema_id] = _Reader(name, parsed, None)
-        return self._writers[name]
+                self._prefixes[name] = framing.prefix(schema_id)
+        return self._prefixes[name]
 
     def _reader(self, schema_id: int) -> _Reader | None:
         if schema_id not in self._readers:

@@ -1,12 +1,24 @@
-"""Pieces that several of sagakit's own records share, from the core's values to fields and back.
+"""Pieces that several of sagakit's own records share: from the core's values to the wire (`put_…`) and back (`…_of`).
 
-A nullable record is written as `(full name, fields)`: fastavro then need not try whether the fields fit.
+For records that fastavro writes there are fields too. A nullable record is then `(full name, fields)`, so that it need
+not try whether the fields fit.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from sagakit.contracts.binary import (
+    NULL,
+    SOME,
+    Parts,
+    name,
+    put_bytes,
+    put_long,
+    put_optional_name,
+    put_optional_string,
+    put_string,
+)
 from sagakit.contracts.payload import PayloadCodec
 from sagakit.core.address import Address
 from sagakit.core.events import ReplyTo, TraceContext
@@ -17,6 +29,22 @@ Fields: TypeAlias = dict[str, Any]
 Raw: TypeAlias = Mapping[str, Any]
 Optional: TypeAlias = tuple[str, Fields] | None
 """A nullable record on its way to the wire."""
+
+
+def put_payload(parts: Parts, payload: Payload) -> None:
+    """A `sagakit.Payload`."""
+    put_bytes(parts, payload.framed)
+    parts.append(name(payload.encoding))
+    put_optional_string(parts, payload.key_id)
+
+
+def put_optional_payload(parts: Parts, payload: Payload | None) -> None:
+    """A payload that may be missing."""
+    if payload is None:
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        put_payload(parts, payload)
 
 
 def payload_fields(payload: Payload) -> Fields:
@@ -39,9 +67,9 @@ def optional_payload_of(raw: Raw | None) -> Payload | None:
     return None if raw is None else payload_of(raw)
 
 
-def opened_fields(opened: Opened | None) -> Optional:
-    """The payload that was opened; its data is not stored beside it."""
-    return None if opened is None else ("sagakit.Payload", payload_fields(opened.payload))
+def put_opened(parts: Parts, opened: Opened | None) -> None:
+    """The payload that was opened, if there is one; its data is not stored beside it."""
+    put_optional_payload(parts, None if opened is None else opened.payload)
 
 
 def opened_of(raw: Raw | None, payloads: PayloadCodec) -> Opened | None:
@@ -49,9 +77,9 @@ def opened_of(raw: Raw | None, payloads: PayloadCodec) -> Opened | None:
     return None if raw is None else payloads.open(payload_of(raw))
 
 
-def sealed_fields(data: Data, payloads: PayloadCodec) -> Fields:
+def put_sealed(parts: Parts, data: Data, payloads: PayloadCodec) -> None:
     """Derived data, sealed; errors as `PayloadCodec.seal`."""
-    return payload_fields(payloads.seal(data))
+    put_payload(parts, payloads.seal(data))
 
 
 def sealed_of(raw: Raw, payloads: PayloadCodec) -> Data:
@@ -59,16 +87,29 @@ def sealed_of(raw: Raw, payloads: PayloadCodec) -> Data:
     return payloads.open(payload_of(raw)).data
 
 
-def trace_fields(trace: TraceContext | None) -> Optional:
-    """The fields of `sagakit.TraceContext`."""
+def put_trace(parts: Parts, trace: TraceContext | None) -> None:
+    """A `sagakit.TraceContext`, if there is one."""
     if trace is None:
-        return None
-    return "sagakit.TraceContext", {"traceparent": trace.traceparent, "tracestate": trace.tracestate}
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        put_string(parts, trace.traceparent)
+        put_optional_string(parts, trace.tracestate)
 
 
 def trace_of(raw: Raw | None) -> TraceContext | None:
     """The trace context of `sagakit.TraceContext`."""
     return None if raw is None else TraceContext(traceparent=raw["traceparent"], tracestate=raw["tracestate"])
+
+
+def put_reply_to(parts: Parts, reply_to: ReplyTo | None) -> None:
+    """A `sagakit.ReplyTo`, if there is one."""
+    if reply_to is None:
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        parts.append(name(reply_to.topic))
+        put_long(parts, reply_to.partition)
 
 
 def reply_to_fields(reply_to: ReplyTo | None) -> Optional:
@@ -81,9 +122,12 @@ def reply_to_of(raw: Raw | None) -> ReplyTo | None:
     return None if raw is None else ReplyTo(topic=raw["topic"], partition=raw["partition"])
 
 
-def failure_fields(failure: Failure) -> Fields:
-    """The fields of `sagakit.Failure`."""
-    return {"step": failure.step, "kind": failure.kind.value, "code": failure.code, "message": failure.message}
+def put_failure(parts: Parts, failure: Failure) -> None:
+    """A `sagakit.Failure`."""
+    put_optional_name(parts, failure.step)
+    parts.append(name(failure.kind.value))
+    put_optional_string(parts, failure.code)
+    put_optional_string(parts, failure.message)
 
 
 def failure_of(raw: Raw) -> Failure:

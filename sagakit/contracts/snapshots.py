@@ -5,25 +5,39 @@ All data that expressions read is one sealed payload, whatever steps it belongs 
 
 from typing import Any, Final
 
+from sagakit.contracts.binary import (
+    NULL,
+    SOME,
+    Parts,
+    long,
+    name,
+    put_array,
+    put_long,
+    put_optional_long,
+    put_optional_string,
+    put_string,
+)
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.parts import (
-    Fields,
     Raw,
-    failure_fields,
     failure_of,
-    optional_payload,
     optional_payload_of,
     parsed_address,
-    reply_to_fields,
+    put_failure,
+    put_optional_payload,
+    put_reply_to,
+    put_sealed,
+    put_trace,
     reply_to_of,
-    sealed_fields,
     sealed_of,
-    trace_fields,
     trace_of,
 )
 from sagakit.contracts.payload import PayloadCodec
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State, Status, Step, StepStatus
+
+_RECORDS: Final = {Saga: "Snapshot", Marker: "Marker", Early: "Early"}
+"""The name of each kind's record."""
 
 _STATUS: Final = {one.value: one for one in Status}
 _STEP_STATUS: Final = {one.value: one for one in StepStatus}
@@ -35,14 +49,15 @@ def encode_state(state: State, own: OwnRecords, payloads: PayloadCodec) -> bytes
     Raises:
         UnencodableError: its data is not made of JSON values.
     """
-    match state:
-        case Saga():
-            return own.encode("Snapshot", _saga_fields(state, payloads))
-        case Marker():
-            return own.encode("Marker", _marker_fields(state))
-        case Early():
-            signals = [_signal_fields(signal) for signal in state.signals]
-            return own.encode("Early", {"saga_id": state.saga_id, "signals": signals})
+    parts = [own.prefix(_RECORDS[type(state)])]
+    if isinstance(state, Saga):
+        _put_saga(parts, state, payloads)
+    elif isinstance(state, Marker):
+        _put_marker(parts, state)
+    else:
+        put_string(parts, state.saga_id)
+        put_array(parts, len(state.signals), state.signals, _put_signal)
+    return b"".join(parts)
 
 
 def decode_state(value: bytes, own: OwnRecords, payloads: PayloadCodec) -> State:
@@ -67,39 +82,44 @@ def decode_state(value: bytes, own: OwnRecords, payloads: PayloadCodec) -> State
     raise UndecodableError(f"a sagakit.{record.name} is no state of a saga")
 
 
-def _saga_fields(saga: Saga, payloads: PayloadCodec) -> Fields:
-    return {
-        "saga_id": saga.saga_id,
-        "run": saga.run,
-        "seq": saga.seq,
-        "definition": saga.definition,
-        "version": saga.version,
-        "engine_level": saga.engine_level,
-        "key": saga.key,
-        "status": saga.status.value,
-        "at_ms": saga.at_ms,
-        "deadline_at_ms": saga.deadline_at_ms,
-        "start_message_id": saga.start_message_id,
-        "values": sealed_fields(saga.data, payloads),
-        "steps": [
-            {
-                "address": address,
-                "status": step.status.value,
-                "attempt": step.attempt,
-                "budget_from": step.budget_from,
-                "unknown": step.unknown,
-                "undo_attempt": step.undo_attempt,
-                "undo_budget_from": step.undo_budget_from,
-                "due_at_ms": step.due_at_ms,
-            }
-            for address, step in saga.steps.items()
-        ],
-        "failure": None if saga.failure is None else ("sagakit.Failure", failure_fields(saga.failure)),
-        "parked": saga.parked,
-        "reply_to": reply_to_fields(saga.reply_to),
-        "trace": trace_fields(saga.trace),
-        "signals": [_signal_fields(signal) for signal in saga.signals],
-    }
+def _put_saga(parts: Parts, saga: Saga, payloads: PayloadCodec) -> None:
+    put_string(parts, saga.saga_id)
+    put_long(parts, saga.run)
+    put_long(parts, saga.seq)
+    parts.append(name(saga.definition))
+    put_long(parts, saga.version)
+    put_long(parts, saga.engine_level)
+    put_string(parts, saga.key)
+    parts.append(name(saga.status.value))
+    put_long(parts, saga.at_ms)
+    put_optional_long(parts, saga.deadline_at_ms)
+    put_string(parts, saga.start_message_id)
+    put_sealed(parts, saga.data, payloads)
+    if saga.steps:
+        parts.append(long(len(saga.steps)))
+        for address, step in saga.steps.items():
+            _put_step(parts, address, step)
+    parts.append(NULL)
+    if saga.failure is None:
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        put_failure(parts, saga.failure)
+    put_optional_string(parts, saga.parked)
+    put_reply_to(parts, saga.reply_to)
+    put_trace(parts, saga.trace)
+    put_array(parts, len(saga.signals), saga.signals, _put_signal)
+
+
+def _put_step(parts: Parts, address: str, step: Step) -> None:
+    parts.append(name(address))
+    parts.append(name(step.status.value))
+    put_long(parts, step.attempt)
+    put_long(parts, step.budget_from)
+    put_array(parts, len(step.unknown), step.unknown, put_long)
+    put_long(parts, step.undo_attempt)
+    put_long(parts, step.undo_budget_from)
+    put_optional_long(parts, step.due_at_ms)
 
 
 def _saga_of(raw: Raw, payloads: PayloadCodec) -> Saga:
@@ -138,32 +158,28 @@ def _step_of(raw: Raw) -> Step:
     )
 
 
-def _marker_fields(marker: Marker) -> Fields:
-    return {
-        "saga_id": marker.saga_id,
-        "run": marker.run,
-        "seq": marker.seq,
-        "definition": marker.definition,
-        "version": marker.version,
-        "engine_level": marker.engine_level,
-        "end": marker.end.value,
-        "at_ms": marker.at_ms,
-        "start_message_id": marker.start_message_id,
-        "expires_at_ms": marker.expires_at_ms,
-    }
+def _put_marker(parts: Parts, marker: Marker) -> None:
+    put_string(parts, marker.saga_id)
+    put_long(parts, marker.run)
+    put_long(parts, marker.seq)
+    parts.append(name(marker.definition))
+    put_long(parts, marker.version)
+    put_long(parts, marker.engine_level)
+    parts.append(name(marker.end.value))
+    put_long(parts, marker.at_ms)
+    put_string(parts, marker.start_message_id)
+    put_long(parts, marker.expires_at_ms)
 
 
 def _marker_of(raw: dict[str, Any]) -> Marker:
     return Marker(**(raw | {"end": End(raw["end"])}))
 
 
-def _signal_fields(signal: KeptSignal) -> Fields:
-    return {
-        "name": signal.name,
-        "message_id": signal.message_id,
-        "payload": optional_payload(signal.payload),
-        "expires_at_ms": signal.expires_at_ms,
-    }
+def _put_signal(parts: Parts, signal: KeptSignal) -> None:
+    put_string(parts, signal.name)
+    put_string(parts, signal.message_id)
+    put_optional_payload(parts, signal.payload)
+    put_long(parts, signal.expires_at_ms)
 
 
 def _signal_of(raw: Raw) -> KeptSignal:

@@ -6,23 +6,38 @@ sealed values. Fields are written one by one, without reflection: this runs eigh
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from enum import Enum
 from typing import Any, Final, TypeAlias, get_args
 
+from sagakit.contracts.binary import (
+    NULL,
+    SOME,
+    Parts,
+    branch,
+    name,
+    put_array,
+    put_boolean,
+    put_long,
+    put_optional_long,
+    put_optional_name,
+    put_optional_string,
+    put_string,
+)
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.own import OwnRecord, OwnRecords
 from sagakit.contracts.parts import (
     address_of,
-    failure_fields,
     failure_of,
-    opened_fields,
     opened_of,
-    optional_payload,
     optional_payload_of,
-    reply_to_fields,
+    put_failure,
+    put_opened,
+    put_optional_payload,
+    put_reply_to,
+    put_sealed,
+    put_trace,
     reply_to_of,
-    sealed_fields,
     sealed_of,
-    trace_fields,
     trace_of,
 )
 from sagakit.contracts.payload import PayloadCodec
@@ -44,7 +59,7 @@ from sagakit.core.events import (
 )
 from sagakit.core.transitions import Direction, Header, Transition
 
-_Write: TypeAlias = Callable[[Any, PayloadCodec], Any]
+_Write: TypeAlias = Callable[[Parts, Any, PayloadCodec], None]
 _Read: TypeAlias = Callable[[Any, PayloadCodec], Any]
 
 
@@ -64,15 +79,17 @@ def encode_transition(
     Raises:
         UnencodableError: its data is not made of JSON values.
     """
-    header = transition.header
-    record: dict[str, Any] = {
-        "header": _header_fields(header, namespace),
-        "input": None if transition.input is None else _input_fields(transition.input, header.cause),
-    }
-    for name, write, _ in _OWN_FIELDS[type(transition)]:
-        value = getattr(transition, name)
-        record[name] = value if write is None else write(value, payloads)
-    return backlog_key(transition).encode(), own.encode(type(transition).__name__, record)
+    header, event = transition.header, transition.input
+    kind = type(transition)
+    parts = [own.prefix(kind.__name__)]
+    _put_header(parts, header, namespace)
+    if event is None:
+        parts.append(NULL)
+    else:
+        _put_input(parts, event, header.cause)
+    for field, put, _ in _OWN_FIELDS[kind]:
+        put(parts, getattr(transition, field), payloads)
+    return backlog_key(transition).encode(), b"".join(parts)
 
 
 def decode_transition(value: bytes, own: OwnRecords, payloads: PayloadCodec) -> tuple[str, Transition] | UnknownKind:
@@ -114,26 +131,40 @@ def _transition_of(kind: type[Transition], record: OwnRecord, payloads: PayloadC
     return raw["header"]["namespace"], kind(header=header, input=event, **own_fields)
 
 
+# Single fields -------------------------------------------------------------------------------------------------------
+
+
+def _put_name(parts: Parts, text: str) -> None:
+    parts.append(name(text))
+
+
+def _put_member(parts: Parts, member: Enum) -> None:
+    parts.append(name(member.value))
+
+
+def _alone(put: Callable[[Parts, Any], None]) -> _Write:
+    """A writer that needs no codec, in the form of one that does."""
+    return lambda parts, value, _: put(parts, value)
+
+
 # The header ----------------------------------------------------------------------------------------------------------
 
 
-def _header_fields(header: Header, namespace: str) -> dict[str, Any]:
-    return {
-        "namespace": namespace,
-        "saga_id": header.saga_id,
-        "run": header.run,
-        "seq": header.seq,
-        "at_ms": header.at_ms,
-        "partition_ms": header.partition_ms,
-        "definition": header.definition,
-        "version": header.version,
-        "engine_level": header.engine_level,
-        "step": header.step,
-        "direction": None if header.direction is None else header.direction.value,
-        "attempt": header.attempt,
-        "cause": _cause_fields(header.cause),
-        "trace": trace_fields(header.trace),
-    }
+def _put_header(parts: Parts, header: Header, namespace: str) -> None:
+    parts.append(name(namespace))
+    put_string(parts, header.saga_id)
+    put_optional_long(parts, header.run)
+    put_optional_long(parts, header.seq)
+    put_long(parts, header.at_ms)
+    put_long(parts, header.partition_ms)
+    put_optional_name(parts, header.definition)
+    put_optional_long(parts, header.version)
+    put_optional_long(parts, header.engine_level)
+    put_optional_name(parts, header.step)
+    put_optional_name(parts, None if header.direction is None else header.direction.value)
+    put_optional_long(parts, header.attempt)
+    _put_cause(parts, header.cause)
+    put_trace(parts, header.trace)
 
 
 def _header_of(raw: Mapping[str, Any]) -> Header:
@@ -155,19 +186,21 @@ def _header_of(raw: Mapping[str, Any]) -> Header:
     )
 
 
-def _cause_fields(cause: Cause) -> dict[str, Any]:
+def _put_cause(parts: Parts, cause: Cause) -> None:
+    put_string(parts, cause.message_id)
+    parts.append(name(cause.type))
     source = cause.source
-    return {
-        "message_id": cause.message_id,
-        "type": cause.type,
-        "source": None
-        if source is None
-        else ("sagakit.Source", {"topic": source.topic, "partition": source.partition, "offset": source.offset}),
-        "seq": cause.seq,
-        "actor": cause.actor,
-        "reason": cause.reason,
-        "ticket": cause.ticket,
-    }
+    if source is None:
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        parts.append(name(source.topic))
+        put_long(parts, source.partition)
+        put_long(parts, source.offset)
+    put_optional_long(parts, cause.seq)
+    put_optional_string(parts, cause.actor)
+    put_optional_string(parts, cause.reason)
+    put_optional_string(parts, cause.ticket)
 
 
 def _cause_of(raw: Mapping[str, Any]) -> Cause:
@@ -188,20 +221,24 @@ def _cause_of(raw: Mapping[str, Any]) -> Cause:
 # The input -----------------------------------------------------------------------------------------------------------
 
 
-def _input_fields(event: Event, header_cause: Cause) -> tuple[str, dict[str, Any]]:
-    record: dict[str, Any] = {
-        "cause": None if event.cause == header_cause else ("sagakit.Cause", _cause_fields(event.cause)),
-        "trace": trace_fields(event.trace),
-        "refusals": [
-            {"target": refusal.target.value, "address": refusal.address, "reason": refusal.reason}
-            for refusal in event.refusals
-        ],
-    }
-    name, own_fields = _INPUT_FIELDS[type(event)]
-    for field, write, _ in own_fields:
-        value = getattr(event, field)
-        record[field] = value if write is None else write(value)
-    return name, record
+def _put_input(parts: Parts, event: Event, header_cause: Cause) -> None:
+    tag, own_fields = _INPUT_FIELDS[type(event)]
+    parts.append(tag)
+    if event.cause == header_cause:
+        parts.append(NULL)
+    else:
+        parts.append(SOME)
+        _put_cause(parts, event.cause)
+    put_trace(parts, event.trace)
+    put_array(parts, len(event.refusals), event.refusals, _put_refusal)
+    for field, put, _ in own_fields:
+        put(parts, getattr(event, field))
+
+
+def _put_refusal(parts: Parts, refusal: Refusal) -> None:
+    parts.append(name(refusal.target.value))
+    put_optional_name(parts, refusal.address)
+    put_string(parts, refusal.reason)
 
 
 def _input_of(tagged: tuple[str, Mapping[str, Any]], header_cause: Cause, payloads: PayloadCodec) -> Event:
@@ -220,63 +257,108 @@ def _input_of(tagged: tuple[str, Mapping[str, Any]], header_cause: Cause, payloa
     return kind(cause=cause, trace=trace_of(raw["trace"]), refusals=refusals, **own_fields)
 
 
-_INPUT_CONVERSIONS: Final[Mapping[str, tuple[Callable[[Any], Any] | None, _Read]]] = {
-    "payload": (opened_fields, opened_of),
-    "reply_to": (reply_to_fields, lambda raw, _: reply_to_of(raw)),
-    "outcome": (lambda outcome: outcome.value, lambda raw, _: Outcome(raw)),
-    "verb": (lambda verb: verb.value, lambda raw, _: Verb(raw)),
-    "address": (None, lambda raw, _: address_of(raw)),
-}
-"""The fields of inputs that cross the wire in another form than in the core, by name."""
+_InputField: TypeAlias = tuple[str, Callable[[Parts, Any], None], _Read | None]
 
-_INPUT_KINDS: Final[Mapping[str, type[Event]]] = {
-    "sagakit.StartInput": Start,
-    "sagakit.ReplyInput": Reply,
-    "sagakit.SignalInput": Signal,
-    "sagakit.ControlInput": Control,
-    "sagakit.TimerInput": TimerDue,
-    "sagakit.UndecodableInput": Undecodable,
-}
-
-_INPUT_FIELDS: Final = {
-    kind: (
-        name,
-        tuple(
-            (one.name, *_INPUT_CONVERSIONS.get(one.name, (None, None)))
-            for one in fields(kind)
-            if one.name not in ("cause", "trace", "refusals")
+_INPUTS: Final[tuple[tuple[str, type[Event], tuple[_InputField, ...]], ...]] = (
+    (
+        "sagakit.StartInput",
+        Start,
+        (
+            ("definition", _put_name, None),
+            ("key", put_string, None),
+            ("run", put_long, None),
+            ("payload", put_opened, opened_of),
+            ("reply_to", put_reply_to, lambda raw, _: reply_to_of(raw)),
+            ("deadline_ms", put_optional_long, None),
         ),
-    )
-    for name, kind in _INPUT_KINDS.items()
+    ),
+    (
+        "sagakit.ReplyInput",
+        Reply,
+        (
+            ("command_id", put_string, None),
+            ("outcome", _put_member, lambda raw, _: Outcome(raw)),
+            ("payload", put_opened, opened_of),
+            ("code", put_optional_string, None),
+            ("message", put_optional_string, None),
+        ),
+    ),
+    (
+        "sagakit.SignalInput",
+        Signal,
+        (("name", put_string, None), ("payload", put_opened, opened_of), ("keep_ms", put_long, None)),
+    ),
+    (
+        "sagakit.ControlInput",
+        Control,
+        (
+            ("verb", _put_member, lambda raw, _: Verb(raw)),
+            ("address", put_optional_name, lambda raw, _: address_of(raw)),
+            ("payload", put_opened, opened_of),
+        ),
+    ),
+    ("sagakit.TimerInput", TimerDue, ()),
+    ("sagakit.UndecodableInput", Undecodable, (("reason", put_string, None), ("dead_letter_topic", _put_name, None))),
+)
+"""The kinds of input in the order of the branches of `input`, null being the first, each with its own fields in the
+order of its schema: the name, how it is written, how it is read (None: as it is)."""
+
+_INPUT_KINDS: Final[Mapping[str, type[Event]]] = {record: kind for record, kind, _ in _INPUTS}
+
+_INPUT_FIELDS: Final[Mapping[type[Event], tuple[bytes, tuple[_InputField, ...]]]] = {
+    kind: (branch(1 + number), own_fields) for number, (_, kind, own_fields) in enumerate(_INPUTS)
 }
-"""(record, (name, how it is written, how it is read) of each own field) of each kind of input."""
 
 
 # The fields of each kind ---------------------------------------------------------------------------------------------
 
-_Conversion: TypeAlias = tuple[_Write, _Read]
+_Conversion: TypeAlias = tuple[_Write, _Read | None]
 
-_SEALED: Final[_Conversion] = (sealed_fields, sealed_of)
+_AS_IT_IS: Final[Mapping[str, Callable[[Parts, Any], None]]] = {
+    "code": put_string,
+    "column": put_long,
+    "command_id": put_string,
+    "dead_letter_topic": _put_name,
+    "deadline_at_ms": put_optional_long,
+    "declared": put_boolean,
+    "due_at_ms": put_long,
+    "expires_at_ms": put_long,
+    "expression": put_string,
+    "field": put_string,
+    "key": put_string,
+    "kind": put_string,
+    "marker_expires_at_ms": put_long,
+    "message": put_optional_string,
+    "message_id": put_string,
+    "name": put_string,
+    "reason": put_string,
+    "target": put_string,
+    "undoes": put_string,
+}
+"""How the fields are written that are the same on the wire and in the core, by name."""
+
+_SEALED: Final[_Conversion] = (put_sealed, sealed_of)
 
 _CONVERSIONS: Final[Mapping[tuple[type[Transition], str], _Conversion]] = {
     (kinds.SagaStarted, "start"): _SEALED,
     (kinds.StepScheduled, "data"): _SEALED,
     (kinds.StepSucceeded, "kept"): _SEALED,
     (kinds.CompensationScheduled, "data"): _SEALED,
-    (kinds.SagaTurnedBack, "failure"): (lambda one, _: failure_fields(one), lambda raw, _: failure_of(raw)),
-    (kinds.ControlIgnored, "verb"): (lambda verb, _: verb.value, lambda raw, _: Verb(raw)),
-    (kinds.SignalKept, "payload"): (lambda one, _: optional_payload(one), lambda raw, _: optional_payload_of(raw)),
+    (kinds.SagaTurnedBack, "failure"): (_alone(put_failure), lambda raw, _: failure_of(raw)),
+    (kinds.ControlIgnored, "verb"): (_alone(_put_member), lambda raw, _: Verb(raw)),
+    (kinds.SignalKept, "payload"): (_alone(put_optional_payload), lambda raw, _: optional_payload_of(raw)),
+    (kinds.MappingFailed, "message"): (_alone(put_string), None),
 }
-"""The fields of single kinds that cross the wire in another form than in the core."""
+"""The fields of single kinds that have another form on the wire, or another type than others of that name."""
 
 _KINDS: Final[Mapping[str, type[Transition]]] = {kind.__name__: kind for kind in get_args(Transition)}
 
-_OWN_FIELDS: Final[Mapping[type[Transition], tuple[tuple[str, _Write | None, _Read | None], ...]]] = {
+_OWN_FIELDS: Final[Mapping[type[Transition], tuple[tuple[str, _Write, _Read | None], ...]]] = {
     kind: tuple(
-        (one.name, *_CONVERSIONS.get((kind, one.name), (None, None)))
+        (one.name, *(_CONVERSIONS.get((kind, one.name)) or (_alone(_AS_IT_IS[one.name]), None)))
         for one in fields(kind)
         if one.name not in ("header", "input")
     )
     for kind in _KINDS.values()
 }
-"""(name, how it is written, how it is read) of each kind's own fields; None where the value crosses as it is."""
+"""(name, how it is written, how it is read) of each kind's own fields, in the order of its schema."""

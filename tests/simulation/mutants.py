@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from sagakit.contracts import snapshots, transitions
+from sagakit.contracts.binary import NULL
 from sagakit.core import decide as deciding
 from sagakit.core import ids, replies, schedule, turn
 from sagakit.core.definition import Definition, Task
@@ -286,7 +287,7 @@ def trace_of_the_event_alone(patch: pytest.MonkeyPatch) -> None:
 
 def trace_left_out_of_the_snapshot(patch: pytest.MonkeyPatch) -> None:
     """A snapshot keeps no trace context, and a failover loses it."""
-    patch.setattr(snapshots, "trace_fields", lambda _trace: None)
+    patch.setattr(snapshots, "put_trace", lambda parts, _trace: parts.append(NULL))
 
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
