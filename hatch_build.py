@@ -47,6 +47,7 @@ COMPILED = (
     "contracts/scalars.py",
     "contracts/snapshots.py",
     "contracts/transitions.py",
+    "contracts/writing.py",
     "orchestrator/cycle.py",
     "orchestrator/decider.py",
     "orchestrator/loop.py",

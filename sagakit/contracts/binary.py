@@ -17,7 +17,8 @@ NULL: Final = b"\x00"
 SOME: Final = b"\x02"
 """The second branch of a union: where there are two, the one that is not null."""
 
-_REMEMBERED: Final = 65_536
+REMEMBERED: Final = 65_536
+"""How many numbers, and how many names, are remembered at most."""
 
 _numbers: Final[dict[int, bytes]] = {}
 _names: Final[dict[str, bytes]] = {}
@@ -47,7 +48,7 @@ def _encoded(number: int) -> bytes:
         encoded.append(left & 0x7F | 0x80)
         left >>= 7
     encoded.append(left)
-    if len(_numbers) >= _REMEMBERED:
+    if len(_numbers) >= REMEMBERED:
         _numbers.clear()
     known = _numbers[number] = bytes(encoded)
     return known
@@ -58,7 +59,7 @@ def name(text: str) -> bytes:
     known = _names.get(text)
     if known is None:
         raw = text.encode()
-        if len(_names) >= _REMEMBERED:
+        if len(_names) >= REMEMBERED:
             _names.clear()
         known = _names[text] = long(len(raw)) + raw
     return known

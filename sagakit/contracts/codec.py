@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import SchemaParseException
 
 from sagakit.contracts import framing
@@ -15,6 +15,7 @@ from sagakit.contracts.conversion import Conversion, compile_conversion
 from sagakit.contracts.errors import SchemaError, UndecodableError, UnencodableError, UnknownSchemaIdError
 from sagakit.contracts.nesting import MAX_DEPTH, compile_check
 from sagakit.contracts.scalars import MismatchError
+from sagakit.contracts.writing import Writer, compile_writer
 from sagakit.core.values import Data
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
@@ -51,6 +52,7 @@ class CompiledSchema:
     prefix: bytes
     parsed: Any
     conversion: Conversion
+    writer: Writer
     check: Callable[[bytes, int], None] | None
 
 
@@ -123,16 +125,14 @@ class AvroCodec:
         Raises:
             UnencodableError: the data does not fit the schema; it names the field.
         """
+        parts = [schema.prefix]
         try:
-            datum = schema.conversion.write(data)
+            schema.writer.put(parts, data)
         except MismatchError as mismatch:
             raise UnencodableError(schema.name, mismatch.path[::-1], mismatch.reason) from mismatch
         except RecursionError as too_deep:
             raise UnencodableError(schema.name, (), f"records nested more than {MAX_DEPTH} deep") from too_deep
-        out = BytesIO()
-        out.write(schema.prefix)
-        schemaless_writer(out, schema.parsed, datum)
-        value = out.getvalue()
+        value = b"".join(parts)
         if schema.check is not None:
             _check_written(schema, value)
         return value
@@ -181,6 +181,7 @@ def _compiled(text: str, schema_id: int) -> CompiledSchema:
     record = parse_record(text)
     try:
         conversion = compile_conversion(record)
+        writer = compile_writer(record)
         parsed = parse_schema(conversion.wire)
     except (SchemaParseException, ValueError, KeyError, TypeError) as error:
         raise SchemaError(f"the schema of {record.name} is not valid Avro: {error}") from error
@@ -192,5 +193,6 @@ def _compiled(text: str, schema_id: int) -> CompiledSchema:
         prefix=framing.prefix(schema_id),
         parsed=parsed,
         conversion=conversion,
+        writer=writer,
         check=compile_check(record),
     )

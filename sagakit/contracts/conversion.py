@@ -1,9 +1,9 @@
-"""Avro data to the values that expressions see, and back: compiled once per schema into plain functions.
+"""Avro data to the values that expressions see: compiled once per schema into plain functions. The way back: `writing`.
 
-fastavro is given a schema without logical types, so what it reads and writes is the underlying number, text or bytes,
-and nothing is lost on the way (its own logical types end at the year 9999 and at microseconds). Each branch of a union,
-other than of null and one more, is wrapped into a record of one field named after the branch's position: Avro writes
-nothing for the wrapping, and the branch is known for certain on both sides.
+fastavro is given a schema without logical types, so what it reads is the underlying number, text or bytes, and nothing
+is lost on the way (its own logical types end at the year 9999 and at microseconds). Each branch of a union, other than
+of null and one more, is wrapped into a record of one field named after the branch's position: Avro writes nothing for
+the wrapping, and the branch is known for certain.
 
 The forms: decimal and uuid as text; bytes and fixed in base64; date, times and timestamps as `logical` writes them;
 enums as text; unions unwrapped; doubles that are no number as `NaN`, `Infinity`, `-Infinity`. Where two branches of one
@@ -17,25 +17,19 @@ from typing import Any, TypeAlias
 
 from sagakit.contracts import scalars
 from sagakit.contracts.avro_types import (
-    MISSING,
     NULL,
     Array,
     EnumType,
-    Field,
     Fixed,
     Map,
     Node,
     Primitive,
     RecordType,
     Union,
-    branch_name,
 )
-from sagakit.contracts.errors import SchemaError
-from sagakit.contracts.scalars import Convert, MismatchError
+from sagakit.contracts.scalars import Convert
 
 _Plan: TypeAlias = list[tuple[str, Convert]]
-_WritePlan: TypeAlias = list[tuple[str, Convert, Any]]
-_Branch: TypeAlias = tuple[str, str, Convert]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +39,17 @@ class Conversion:
     Attributes:
         wire: the schema for fastavro.
         read: from what fastavro reads to the record's data, in place; None where there is nothing to convert.
-        write: from the record's data to what fastavro writes, every field checked; raises `MismatchError`.
     """
 
     wire: dict[str, Any]
     read: Callable[[dict[str, Any]], dict[str, Any]] | None
-    write: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def compile_conversion(root: RecordType) -> Conversion:
-    """The conversion of a record type.
-
-    Raises:
-        SchemaError: if a default does not fit its field.
-    """
+    """The conversion of a record type."""
     wrappers = _Wrappers()
     wire = _Wire(wrappers).record(root)
-    return Conversion(wire=wire, read=_Reader().record(root), write=_Writer(wrappers, strict=False).record(root))
+    return Conversion(wire=wire, read=_Reader().record(root))
 
 
 class _Wrappers:
@@ -203,178 +191,3 @@ def _read_union(branches: Mapping[str, Convert | None], raw: dict[str, Any] | No
     ((name, value),) = raw.items()
     convert = branches[name]
     return value if convert is None else convert(value)
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-class _Writer:
-    """`strict` takes only what reading would give: the one text form, no int for a double, no field left out."""
-
-    def __init__(self, wrappers: _Wrappers, *, strict: bool) -> None:
-        self._wrappers = wrappers
-        self._is_strict = strict
-        self._strict = self if strict else _Writer(wrappers, strict=True)
-        self._records: dict[str, Convert] = {}
-        self._defaults_begun: set[str] = set()
-
-    def node(self, node: Node) -> Convert:
-        match node:
-            case Primitive():
-                return scalars.write_primitive(node, strict=self._is_strict)
-            case Fixed():
-                return scalars.write_fixed(node, strict=self._is_strict)
-            case EnumType():
-                return scalars.write_enum(node)
-            case Array():
-                return partial(_write_array, self.node(node.items))
-            case Map():
-                return partial(_write_map, self.node(node.values))
-            case Union():
-                return self._union(node)
-            case RecordType():
-                return self.record(node)
-
-    def record(self, node: RecordType) -> Convert:
-        known = self._records.get(node.name)
-        if known is not None:
-            return known
-        plan: _WritePlan = []
-        convert = self._records[node.name] = partial(_write_record, node.name, plan)
-        for field in node.fields:
-            default = MISSING if self._is_strict else self._default(node, field)
-            plan.append((field.name, self.node(field.type), default))
-        return convert
-
-    def _union(self, node: Union) -> Convert:
-        if node.optional is not None:
-            other = self.node(node.optional)
-            if isinstance(node.optional, Primitive):
-                return partial(_write_optional, other)
-            return partial(_write_tagged_optional, branch_name(node.optional), other)
-        order = sorted(enumerate(node.branches), key=lambda one: scalars.is_base64(one[1]))
-        tried: list[_Branch] = []
-        for conversion in (self._strict,) if self._is_strict else (self._strict, self):
-            tried += [
-                (self._wrappers.name(node, number), _branch_field(number), conversion.node(branch))
-                for number, branch in order
-                if branch != NULL
-            ]
-        return partial(_write_union, tried, NULL in node.branches, " or ".join(map(branch_name, node.branches)))
-
-    def _default(self, record: RecordType, field: Field) -> Any:
-        if field.default is MISSING:
-            return MISSING
-        name = f"{record.name}.{field.name}"
-        if name in self._defaults_begun:
-            raise SchemaError(f"the default of {name} contains itself")
-        self._defaults_begun.add(name)
-        try:
-            return self._default_datum(field.type, field.default)
-        except MismatchError as error:
-            raise SchemaError(f"the default of {name} does not fit its type: {error.reason}") from error
-        finally:
-            self._defaults_begun.discard(name)
-
-    def _default_datum(self, node: Node, default: Any) -> Any:
-        """What fastavro writes for a default in Avro's JSON (specification, "Complex types: field default values")."""
-        match node:
-            case Primitive() | Fixed() | EnumType():
-                return scalars.default_datum(node, default)
-            case Array() if isinstance(default, list):
-                return [self._default_datum(node.items, item) for item in default]
-            case Map() if isinstance(default, dict):
-                return {key: self._default_datum(node.values, value) for key, value in default.items()}
-            case Union():
-                return self._default_branch(node, default)
-            case RecordType() if isinstance(default, dict):
-                return {
-                    field.name: self._default_datum(field.type, default[field.name])
-                    if field.name in default
-                    else self._default(node, field)
-                    for field in node.fields
-                }
-        raise MismatchError(f"{default!r} is no default of a {branch_name(node)}")
-
-    def _default_branch(self, node: Union, default: Any) -> Any:
-        for number, branch in enumerate(node.branches):
-            try:
-                datum = self._default_datum(branch, default)
-            except MismatchError:
-                continue
-            if branch == NULL:
-                return None
-            if node.optional is not None:
-                return (branch_name(branch), datum)
-            return (self._wrappers.name(node, number), {_branch_field(number): datum})
-        raise MismatchError(f"{default!r} fits no branch of the union")
-
-
-def _write_record(record: str, plan: _WritePlan, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise MismatchError(f"{scalars.shown(value)} is not a record {record}")
-    datum: dict[str, Any] = {}
-    given = 0
-    for name, convert, default in plan:
-        if name in value:
-            given += 1
-            try:
-                datum[name] = convert(value[name])
-            except MismatchError as error:
-                error.path.append(name)
-                raise
-        elif default is MISSING:
-            missing = MismatchError(f"missing, and {record} has no default for it")
-            missing.path.append(name)
-            raise missing
-        else:
-            datum[name] = default
-    if given != len(value):
-        unknown = sorted(str(name) for name in value if name not in datum)
-        raise MismatchError(f"{record} has no field {', '.join(unknown)}")
-    return datum
-
-
-def _write_array(items: Convert, value: Any) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise MismatchError(f"{scalars.shown(value)} is not a list")
-    datum: list[Any] = []
-    for number, item in enumerate(value):
-        try:
-            datum.append(items(item))
-        except MismatchError as error:
-            error.path.append(number)
-            raise
-    return datum
-
-
-def _write_map(values: Convert, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise MismatchError(f"{scalars.shown(value)} is not a map")
-    datum: dict[str, Any] = {}
-    for key, one in value.items():
-        try:
-            datum[scalars.text(key)] = values(one)
-        except MismatchError as error:
-            error.path.append(str(key))
-            raise
-    return datum
-
-
-def _write_optional(other: Convert, value: Any) -> Any:
-    return None if value is None else other(value)
-
-
-def _write_tagged_optional(branch: str, other: Convert, value: Any) -> Any:
-    return None if value is None else (branch, other(value))
-
-
-def _write_union(branches: list[_Branch], nullable: bool, names: str, value: Any) -> Any:
-    if value is None and nullable:
-        return None
-    for name, field, convert in branches:
-        try:
-            return (name, {field: convert(value)})
-        except MismatchError:
-            continue  # another branch may take it
-    raise MismatchError(f"{scalars.shown(value)} is neither {names}")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from sagakit.contracts.avro_types import PRIMITIVES, Json, RecordType, full_name, parse
-from sagakit.contracts.conversion import compile_conversion
 from sagakit.contracts.errors import SchemaError
+from sagakit.contracts.writing import compile_writer
 
 _NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
 
@@ -92,7 +92,7 @@ def load_folder(folder: Path) -> Mapping[str, str]:
         try:
             node = parse(text)
             if isinstance(node, RecordType):
-                compile_conversion(node)
+                compile_writer(node)
         except SchemaError as error:
             raise SchemaError(f"{files[name].origin}: {error}") from error
     return texts

@@ -53,13 +53,12 @@ def test_arrays_are_written_as_avro_has_them(numbers: list[int]) -> None:
     assert b"".join(parts) == _by_fastavro({"type": "array", "items": "long"}, numbers)
 
 
-def test_what_is_remembered_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "_REMEMBERED", 10)
-    for number in range(1_000):
-        assert binary.name(str(number)) == _by_fastavro("string", str(number))
-        assert binary.long(number) == _by_fastavro("long", number)
-    assert len(binary._names) <= 10
-    assert len(binary._numbers) <= 10
+def test_what_is_remembered_stays_bounded() -> None:
+    for number in range(binary.REMEMBERED + 1_000):
+        assert binary.name(str(number)) == binary.long(len(str(number))) + str(number).encode()
+        assert binary.long(-number) == binary.long(-number)
+    assert 0 < len(binary._names) <= binary.REMEMBERED
+    assert 0 < len(binary._numbers) <= binary.REMEMBERED
 
 
 @pytest.mark.parametrize("kind", get_args(Transition), ids=lambda kind: kind.__name__)
