@@ -22,6 +22,7 @@ class InvalidKeyError(ValueError):
 
 
 _SEEDED: Final = sha1(SAGAKIT.bytes, usedforsecurity=False)
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _json: Final = JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -29,8 +30,7 @@ def _version_5(name: str) -> str:
     hashed = _SEEDED.copy()
     hashed.update(name.encode())
     text = hashed.hexdigest()
-    variant = "89ab"[int(text[16], 16) & 3]
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANTS[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 def business_key(value: object) -> str:

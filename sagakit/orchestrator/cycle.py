@@ -14,7 +14,8 @@ Origin: TypeAlias = tuple[str, int, int] | bytes
 """What brought an event: topic, partition and offset of its record, or the state key whose timer was due."""
 
 
-class Produced(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Produced:
     """A record to write, and which part of which event's decision it is: so that a refused one is found again."""
 
     record: Outgoing
@@ -30,7 +31,8 @@ class Blame(NamedTuple):
     address: Address | None
 
 
-class Staged(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Staged:
     """The state of one key after this cycle: decoded for the next event, encoded for the log."""
 
     state: State | None

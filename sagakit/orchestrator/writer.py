@@ -44,7 +44,9 @@ _HEADER_BYTES: Final = 16
 """What the broker adds to a header's name and value, and more."""
 
 
-_TYPES: Final = {kind: f"sagakit.{kind.__name__}".encode() for kind in get_args(Transition)}
+_TYPE_HEADERS: Final = {kind: [(envelope.TYPE, f"sagakit.{kind.__name__}".encode())] for kind in get_args(Transition)}
+"""The headers of a transition's record: its type, to filter by without opening the value. The rest of the envelope
+stands in the record's own header."""
 
 
 class RefusedRecordError(Exception):
@@ -91,7 +93,7 @@ class Writer:
                 key, value = encode_transition(transition, self._namespace, self._own, self._payloads)
             except UnencodableError as error:
                 raise RefusedRecordError(Refusal(target=Refused.INPUT, address=None, reason=str(error))) from error
-            record = Outgoing(backlog, partition, key, value, _transition_headers(transition))
+            record = Outgoing(backlog, partition, key, value, _TYPE_HEADERS[type(transition)])
             produced.append(self._checked(record, Refused.INPUT, None))
         if decision.actions:
             at_ms = decision.transitions[0].header.at_ms
@@ -215,8 +217,3 @@ def _target(action: Action) -> tuple[Refused, Address | None]:
         forward = action.direction is Direction.FORWARD
         return (Refused.COMMAND if forward else Refused.COMPENSATION), action.address
     return (Refused.EVENT if isinstance(action, PublishEvent) else Refused.RESULT), None
-
-
-def _transition_headers(transition: Transition) -> tuple[tuple[str, bytes], ...]:
-    """The type, to filter by without opening the value. The rest of the envelope stands in the record's own header."""
-    return ((envelope.TYPE, _TYPES[type(transition)]),)
