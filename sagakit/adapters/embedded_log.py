@@ -24,6 +24,7 @@ from sagakit.ports.log import (
     Batch,
     Change,
     Committed,
+    Headers,
     LogUnavailableError,
     OffsetLost,
     Outcome,
@@ -325,5 +326,5 @@ class EmbeddedLog:
         self._failures.append(error)
 
 
-def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     return len(key or b"") + len(value or b"") + sum(len(name) + len(content or b"") for name, content in headers)

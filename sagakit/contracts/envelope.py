@@ -139,7 +139,7 @@ def message_headers(envelope: Envelope, type_: str, saga_id: str | None) -> list
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def last_values(headers: Headers) -> Mapping[str, bytes]:
+def last_values(headers: Headers) -> Mapping[str, bytes | None]:
     """Headers by name; where a name comes twice the last one counts, as in Kafka's own clients.
 
     Kafka knows headers without a value; they are read as missing.
@@ -147,7 +147,7 @@ def last_values(headers: Headers) -> Mapping[str, bytes]:
     return dict(headers)
 
 
-def optional_text(headers: Mapping[str, bytes], name: str) -> str | None:
+def optional_text(headers: Mapping[str, bytes | None], name: str) -> str | None:
     """The text of a header that may be missing.
 
     Raises:
@@ -160,7 +160,7 @@ def optional_text(headers: Mapping[str, bytes], name: str) -> str | None:
         raise UndecodableError(f"the header {name} is not UTF-8") from error
 
 
-def required_text(headers: Mapping[str, bytes], name: str) -> str:
+def required_text(headers: Mapping[str, bytes | None], name: str) -> str:
     """The text of a header.
 
     Raises:
@@ -172,7 +172,7 @@ def required_text(headers: Mapping[str, bytes], name: str) -> str:
     return text
 
 
-def required_integer(headers: Mapping[str, bytes], name: str) -> int:
+def required_integer(headers: Mapping[str, bytes | None], name: str) -> int:
     """The integer of a header.
 
     Raises:
@@ -184,7 +184,7 @@ def required_integer(headers: Mapping[str, bytes], name: str) -> int:
     return int(text)
 
 
-def trace_context(headers: Mapping[str, bytes]) -> TraceContext | None:
+def trace_context(headers: Mapping[str, bytes | None]) -> TraceContext | None:
     """The trace context; a malformed one is ignored (W3C Trace Context, "Processing model")."""
     parent = headers.get(TRACEPARENT)
     if parent is None or _TRACEPARENT.fullmatch(parent) is None:
@@ -196,7 +196,7 @@ def trace_context(headers: Mapping[str, bytes]) -> TraceContext | None:
         return TraceContext(traceparent=parent.decode("ascii", "ignore"))
 
 
-def message_id(record: Record, headers: Mapping[str, bytes]) -> str:
+def message_id(record: Record, headers: Mapping[str, bytes | None]) -> str:
     """The id of a message: `ce_id`, or where it was read if it has none, which is as unique.
 
     Raises:
@@ -205,7 +205,7 @@ def message_id(record: Record, headers: Mapping[str, bytes]) -> str:
     return optional_text(headers, ID) or f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def read_outcome(headers: Mapping[str, bytes]) -> Outcome:
+def read_outcome(headers: Mapping[str, bytes | None]) -> Outcome:
     """The outcome of a reply.
 
     Raises:

@@ -201,7 +201,7 @@ def _schema_id(value: bytes) -> int:
         raise UndecodableError(str(error)) from error
 
 
-def _cause(record: Record, headers: Mapping[str, bytes], type_: str, raw: Raw | None = None) -> Cause:
+def _cause(record: Record, headers: Mapping[str, bytes | None], type_: str, raw: Raw | None = None) -> Cause:
     return Cause(
         message_id=env.message_id(record, headers),
         type=type_,
@@ -212,7 +212,7 @@ def _cause(record: Record, headers: Mapping[str, bytes], type_: str, raw: Raw | 
     )
 
 
-def _reply(record: Record, value: bytes, headers: Mapping[str, bytes], payloads: PayloadCodec) -> Reply:
+def _reply(record: Record, value: bytes, headers: Mapping[str, bytes | None], payloads: PayloadCodec) -> Reply:
     outcome = env.read_outcome(headers)
     opened = payloads.open(Payload(framed=value, encoding=CONFLUENT))
     if _OUTCOME_RECORDS.get(opened.type, Outcome.SUCCEEDED) is not outcome:
@@ -234,7 +234,7 @@ def _reply(record: Record, value: bytes, headers: Mapping[str, bytes], payloads:
 
 
 def _start(
-    record: Record, headers: Mapping[str, bytes], raw: Raw, trace: TraceContext | None, payloads: PayloadCodec
+    record: Record, headers: Mapping[str, bytes | None], raw: Raw, trace: TraceContext | None, payloads: PayloadCodec
 ) -> Start:
     if not raw["key"]:
         raise UndecodableError("a start without a business key")
@@ -258,7 +258,7 @@ def _duration_ms(milliseconds: int, name: str) -> int:
 
 
 def _control(
-    record: Record, headers: Mapping[str, bytes], raw: Raw, trace: TraceContext | None, payloads: PayloadCodec
+    record: Record, headers: Mapping[str, bytes | None], raw: Raw, trace: TraceContext | None, payloads: PayloadCodec
 ) -> Control:
     return Control(
         cause=_cause(record, headers, "sagakit.Control", raw),

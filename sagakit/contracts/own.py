@@ -6,7 +6,7 @@ records, the one that it holds is named: `(full name, fields)`, in both directio
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
+from fastavro.schema import SchemaParseException
 
 from sagakit.contracts import framing, schemas
-from sagakit.contracts.avro_types import parse_record
+from sagakit.contracts.avro_types import RecordType, parse_record
 from sagakit.contracts.codec import AVRO_READ_ERRORS
 from sagakit.contracts.errors import SchemaError, UndecodableError, UnknownSchemaIdError
+from sagakit.contracts.nesting import compile_check
 from sagakit.ports.registry import SchemaRegistry, UnknownSchemaError
 
 NAMESPACE: Final = "sagakit"
@@ -49,11 +52,15 @@ class OwnRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """How values of one schema id are read. `resolved` is our own schema, where the writer's is another version."""
+    """How values of one schema id are read. `resolved` is our own schema, where the writer's is another version.
+
+    `check` is for schemas of strangers under a name of ours, with which few bytes could end the process.
+    """
 
     name: str
     parsed: Any
     resolved: Any | None
+    check: Callable[[bytes, int], None] | None
 
 
 class OwnRecords:
@@ -133,12 +140,16 @@ class OwnRecords:
         reader = self._readers.get(schema_id) or self._reader(schema_id)
         if reader is None:
             raise UndecodableError(f"the schema {schema_id} is not of a record of sagakit")
+        if reader.check is not None:
+            reader.check(value, framing.PREFIX_BYTES)
         source = BytesIO(value)
         source.seek(framing.PREFIX_BYTES)
         try:
             fields: dict[str, Any] = schemaless_reader(  # type: ignore[assignment]
                 source, reader.parsed, reader.resolved, return_record_name=True, return_record_name_override=True
             )
+        except SchemaResolutionError as foreign:
+            raise UndecodableError(f"its schema is no version of the {reader.name} of sagakit: {foreign}") from foreign
         except AVRO_READ_ERRORS as misfit:
             raise UndecodableError(
                 f"the bytes do not fit the schema of {reader.name}: {type(misfit).__name__}: {misfit}"
@@ -162,7 +173,7 @@ class OwnRecords:
                 ask = self._registry.register if self._register else self._registry.schema_id
                 schema_id = ask(f"{NAMESPACE}.{name}", self._texts[name])
                 self._ids[name] = schema_id
-                self._readers[schema_id] = _Reader(name, parsed, None)
+                self._readers[schema_id] = _Reader(name, parsed, None, None)
                 self._prefixes[name] = framing.prefix(schema_id)
         return self._prefixes[name]
 
@@ -171,19 +182,23 @@ class OwnRecords:
             try:
                 text = self._registry.schema(schema_id)
                 record = parse_record(text)
+                namespace, _, name = record.name.rpartition(".")
+                reader = self._reader_of(name, text, record) if namespace == NAMESPACE else None
             except UnknownSchemaError as unknown:
                 reason = f"the registry has no schema {schema_id}: {unknown}"
                 raise UnknownSchemaIdError(reason, schema_id) from unknown
             except SchemaError as unusable:
                 raise UndecodableError(f"the schema {schema_id} cannot be used: {unusable}") from unusable
-            namespace, _, name = record.name.rpartition(".")
             with self._lock:
-                if namespace != NAMESPACE:
-                    self._readers.setdefault(schema_id, None)
-                else:
-                    written = parse_schema(json.loads(text))
-                    self._readers.setdefault(schema_id, _Reader(name, written, self._resolved(name, written)))
+                self._readers.setdefault(schema_id, reader)
         return self._readers[schema_id]
+
+    def _reader_of(self, name: str, text: str, record: RecordType) -> _Reader:
+        try:
+            written = parse_schema(json.loads(text))
+        except (SchemaParseException, ValueError, KeyError, TypeError) as error:
+            raise SchemaError(f"it is not valid Avro: {error}") from error
+        return _Reader(name, written, self._resolved(name, written), compile_check(record))
 
     def _resolved(self, name: str, written: Any) -> Any | None:
         """Our version of a record's schema, to read another version as; None for the same and for unknown records."""

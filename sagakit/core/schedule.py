@@ -115,7 +115,7 @@ def next_due_ms(state: State) -> int | None:
         case Marker():
             return state.expires_at_ms
         case Early():
-            return min(signal.expires_at_ms for signal in state.signals)
+            return min((signal.expires_at_ms for signal in state.signals), default=None)
         case Saga():
             if state.parked is not None:
                 return None

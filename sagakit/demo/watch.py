@@ -205,7 +205,7 @@ class Watch:
     def _take_message(self, record: Record, now_ms: float) -> None:
         headers = envelope.last_values(record.headers)
         # What cannot be read is no end: whoever it was for answers it, and the backlog tells of that.
-        if headers.get(envelope.TYPE, b"").decode(errors="replace") not in ORDER_ENDS:
+        if (headers.get(envelope.TYPE) or b"").decode(errors="replace") not in ORDER_ENDS:
             return
         saga_id = envelope.required_text(headers, envelope.CORRELATION_ID)
         seen = self.sagas.setdefault(saga_id, Seen(saga_id))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sagakit.contracts.avro_types import parse_record
 from sagakit.contracts.errors import SchemaError, UndecodableError, UnknownSchemaIdError
@@ -71,9 +72,25 @@ def decode_published(record: Record, own: OwnRecords) -> Published | Namespace |
         definition = compile_bundle(fields["canonical"], fields["schemas"])
     except (SchemaError, InvalidDefinitionError) as unusable:
         return Unusable(key=key, reason=str(unusable))
+    if (reason := _contradiction(key, definition, fields)) is not None:
+        return Unusable(key=key, reason=reason)
     return Published(
         definition=definition,
         schemas=fields["schemas"],
         triggers_from={TopicPartition(o["topic"], o["partition"]): o["offset"] for o in fields["first_offsets"]},
         command_partitions=fields["command_partitions"],
     )
+
+
+def _contradiction(key: str, definition: Definition, fields: Mapping[str, Any]) -> str | None:
+    """What of a record cannot be, though each of its parts can be read; None if nothing.
+
+    By the key the topic is compacted, and so no version may stand under that of another.
+    """
+    if key != f"{definition.name}/{definition.version}":
+        return f"it is version {definition.version} of {definition.name!r}, under the key of another"
+    if any(count < 1 for count in fields["command_partitions"].values()):
+        return "a topic of commands has no partitions"
+    if any(first["offset"] < 0 or first["partition"] < 0 for first in fields["first_offsets"]):
+        return "a trigger partition, or its first offset, is below zero"
+    return None

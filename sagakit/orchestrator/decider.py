@@ -113,7 +113,10 @@ class Decider:
         Raises:
             PartitionBlockedError: it cannot be decided now; nothing of it is staged.
         """
-        saga_id = key.decode().partition("/")[0]
+        try:
+            saga_id = key.decode().partition("/")[0]
+        except UnicodeDecodeError as error:
+            raise PartitionBlockedError(f"the key {key!r} of a state is no saga's", transient=False) from error
         state, _ = self._state(cycle, partition, memory, saga_id)
         due_ms = None if state is None else next_due_ms(state)
         if due_ms is None or due_ms > now.partition_ms:
@@ -177,13 +180,22 @@ class Decider:
         known = self._decoded.get(key)
         if known is not None and known[0] is entry.value:
             return known[1]
-        state = self._reader.state(entry.value)
+        state = self._reader.state(key, entry.value)
+        if _key_of(state) != key:
+            raise PartitionBlockedError(f"the state under {key!r} is of {_key_of(state)!r}", transient=False)
         if isinstance(state, Saga | Marker) and state.engine_level > ENGINE_LEVEL:
             raise PartitionBlockedError(
                 f"saga {state.saga_id} is at engine level {state.engine_level}, and this release runs up to "
                 f"{ENGINE_LEVEL}; deploy the newer release here",
                 transient=False,
             )
+        if isinstance(state, Saga):
+            tasks = self._catalog.version(state.definition, state.version).definition.tasks
+            if not state.steps.keys() <= tasks.keys():
+                raise PartitionBlockedError(
+                    f"the state of saga {state.saga_id} has steps that {state.definition}/{state.version} has not",
+                    transient=False,
+                )
         return state
 
     def _decide(
@@ -208,7 +220,7 @@ class Decider:
             try:
                 produced = self._writer.decision(decision, partition.partition, published)
                 states = self._states(
-                    decision.state, before, held_by, saga_id, partition, origin, last_resort=unrecordable is not None
+                    decision.state, before, held_by, partition, origin, last_resort=unrecordable is not None
                 )
             except RefusedRecordError as error:
                 event = _refuse(event, error.refusal)
@@ -232,7 +244,6 @@ class Decider:
         state: State | None,
         before: State | None,
         held_by: bytes | None,
-        saga_id: str,
         partition: TopicPartition,
         origin: Origin,
         *,
@@ -244,7 +255,7 @@ class Decider:
         states: list[tuple[bytes, Staged]] = []
         key = None
         if state is not None:
-            key = f"{saga_id}{EARLY}".encode() if isinstance(state, Early) else saga_id.encode()
+            key = _key_of(state)
             entry, record = self._writer.state(state, key, partition.partition, last_resort=last_resort)
             states.append((key, Staged(state, entry, record, origin)))
         if held_by is not None and held_by != key:
@@ -328,6 +339,11 @@ class Decider:
         decision = decide(saga_id, None, None, event, now)
         to = record.partition if record.topic == self._inbox else partition_of(saga_id.encode(), self._partitions)
         cycle.add([letter, *self._writer.decision(decision, to, None)], _origin(record))
+
+
+def _key_of(state: State) -> bytes:
+    """The key of the state topic that holds a state."""
+    return f"{state.saga_id}{EARLY}".encode() if isinstance(state, Early) else state.saga_id.encode()
 
 
 def _origin(record: Record) -> Origin:

@@ -36,7 +36,10 @@ class PartitionMemory:
         return self.next_offset is not None
 
     def read(self, records: Iterable[StateRecord]) -> None:
-        """Take in a part of the state topic, in log order: the last record of a key counts."""
+        """Take in a part of the state topic, in log order: the last record of a key counts.
+
+        A state whose header is no time is due at once, and then it cannot be read: else it would never be looked at.
+        """
         entries, name = self.entries, envelope.DUE
         new = tuple.__new__  # this line runs for every saga in flight, and nothing is decided until it has
         for key, value, headers in records:
@@ -45,7 +48,11 @@ class PartitionMemory:
             if value is None:
                 entries.pop(key, None)
             else:
-                due_ms = int(headers[0][1]) if headers and headers[0][0] == name else due_of(headers)
+                try:
+                    due_ms = int(headers[0][1] or b"") if headers and headers[0][0] == name else due_of(headers)
+                except ValueError:
+                    entries[key] = Entry(b"", 0)
+                    continue
                 entries[key] = new(Entry, (value, due_ms))
 
     def finish_restore(self, next_offset: int) -> None:
@@ -101,5 +108,5 @@ def due_of(headers: Headers) -> int | None:
     """When the earliest timer of a state record is due, from its header; the value stays closed."""
     for name, value in headers:
         if name == envelope.DUE:
-            return int(value)
+            return int(value or b"")
     return None

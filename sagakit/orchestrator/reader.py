@@ -57,8 +57,8 @@ class Reader:
             f"asking again, since it may only not know it yet: {denied.reason}", transient=True
         )
 
-    def state(self, value: bytes) -> State:
-        """A state of the state topic.
+    def state(self, key: bytes, value: bytes) -> State:
+        """The state that the state topic holds under a key.
 
         Raises:
             PartitionBlockedError: it cannot be read; deciding without it would lose a saga.
@@ -67,7 +67,8 @@ class Reader:
             return decode_state(value, self._own, self._payloads)
         except UndecodableError as undecodable:
             raise PartitionBlockedError(
-                f"a state cannot be read: {undecodable.reason}; deploy the release that wrote it", transient=False
+                f"the state {key!r} cannot be read: {undecodable.reason}; deploy the release that wrote it",
+                transient=False,
             ) from undecodable
         except RegistryUnavailableError as unavailable:
             raise PartitionBlockedError(f"the registry does not answer: {unavailable}", transient=True) from unavailable

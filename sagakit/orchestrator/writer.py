@@ -203,12 +203,12 @@ class Writer:
 
 
 def _headers_size(record: Outgoing) -> int:
-    return sum(len(name) + len(value) + _HEADER_BYTES for name, value in record.headers)
+    return sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
 
 
 def _small(headers: Headers) -> Headers:
     """Those of the headers that take little room, up to as many as a message of ours has."""
-    small = [(name, value) for name, value in headers if len(name) + len(value) <= _SMALL_HEADER_BYTES]
+    small = [(name, value) for name, value in headers if len(name) + len(value or b"") <= _SMALL_HEADER_BYTES]
     return small[-_SMALL_HEADERS:]
 
 

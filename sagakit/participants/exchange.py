@@ -114,7 +114,7 @@ class ServiceExchange:
     def likely_handler(self, record: Record) -> Handler | None:
         """See `Exchange.likely_handler`."""
         for name, value in record.headers:
-            if name == env.TYPE:
+            if name == env.TYPE and value is not None:
                 type_ = value.decode(errors="replace")
                 if record.topic == self._command_topic:
                     return self._service.commands.get(type_)

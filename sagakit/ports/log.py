@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
-"""Record headers in order; a name may come more than once."""
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""Record headers in order; a name may come more than once, and Kafka knows headers without a value."""
 
 
 class TopicPartition(NamedTuple):

@@ -324,7 +324,7 @@ class SimulatedCluster:
             return f"there is no topic {outgoing.topic}"
         if outgoing.partition is not None and not 0 <= outgoing.partition < count:
             return f"{outgoing.topic} has {count} partitions, none numbered {outgoing.partition}"
-        size = len(outgoing.key) + len(outgoing.value or b"") + sum(len(n) + len(v) for n, v in outgoing.headers)
+        size = len(outgoing.key) + len(outgoing.value or b"") + sum(len(n) + len(v or b"") for n, v in outgoing.headers)
         limit = self.record_bytes_max.get(outgoing.topic, RECORD_BYTES_MAX)
         return f"a record of {size} bytes for {outgoing.topic}, which takes {limit}" if size > limit else None
 

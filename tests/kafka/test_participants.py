@@ -159,7 +159,7 @@ def shop(kafka: KafkaServer, topic_prefix: str) -> Shop:
 
 
 def header(record: Record, name: str) -> str:
-    return dict(record.headers)[name].decode()
+    return (dict(record.headers)[name] or b"").decode()
 
 
 def causation(record: Record) -> str:

@@ -144,7 +144,7 @@ def _inbox(shop: Shop) -> Iterator[str]:
     astray: Counter[tuple[bytes | None, bytes]] = Counter()
     at_home: Counter[tuple[bytes | None, bytes]] = Counter()
     for record in shop.read(shop.topics.inbox):
-        headers = dict(record.headers)
+        headers = {name: value or b"" for name, value in record.headers}
         message = record.key, headers.get("ce_id", b"")
         home = partition_of(record.key or b"", shop.settings.partitions) == record.partition
         times = decided.pop((record.partition, record.offset), 0)
@@ -167,7 +167,7 @@ def _triggers(shop: Shop, starts: Mapping[str, int]) -> Iterator[str]:
     events: Counter[str] = Counter()
     for name in {one.trigger_topic for one in shop.definitions.values() if one.trigger_topic is not None}:
         for record in shop.read(shop.topics.service_topic(name)):
-            headers = dict(record.headers)
+            headers = {name: value or b"" for name, value in record.headers}
             if headers.get("ce_type") == ORDER_PLACED.encode():  # not what cannot be read, which is dead-lettered
                 events[headers["ce_id"].decode()] += 1
     for message_id in events.keys() | starts.keys():

@@ -51,7 +51,7 @@ def send_everything_again(shop: Shop) -> dict[str, int]:
     ]
     commands = [one for name in shop.cast.services for one in _read_if_there(shop, topics.commands(name))]
     messages = list(shop.read(topics.inbox))
-    shop.copied_starts.update(dict(one.headers)["ce_id"].decode() for one in messages if _is_start(one))
+    shop.copied_starts.update((dict(one.headers)["ce_id"] or b"").decode() for one in messages if _is_start(one))
     for records in (messages, commands, events):
         shop.write(*(_again(one) for one in records))
     shop.settle()

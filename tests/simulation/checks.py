@@ -150,7 +150,7 @@ def _commands(evidence: Evidence) -> Iterator[str]:
 
 
 def _header(record: Record, name: str) -> str:
-    return dict(record.headers).get(name, b"").decode()
+    return (dict(record.headers).get(name) or b"").decode()
 
 
 def _effects(evidence: Evidence) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _traces(evidence: Evidence) -> Iterator[str]:
     of_saga = {(saga_id, trace) for (saga_id, _), trace in wanted.items()}
     for service in shop.SERVICES:
         for record in evidence.world.cluster.written(topics.commands(service)):
-            headers = dict(record.headers)
+            headers = {name: value or b"" for name, value in record.headers}
             run_of = headers[envelope.CORRELATION_ID].decode(), headers[envelope.RUN].decode()
             if _trace(headers) != wanted.get(run_of):
                 yield f"{run_of}: a command for {service} is of the trace {_trace(headers)}"
@@ -238,7 +238,7 @@ def _traces(evidence: Evidence) -> Iterator[str]:
                 yield f"{run_of}: a command for {service} has the business key {headers.get(envelope.KEY)!r}"
     for topic in (topics.service_topic(shop.ENDED), topics.results):
         for record in evidence.world.cluster.written(topic):
-            headers = dict(record.headers)
+            headers = {name: value or b"" for name, value in record.headers}
             told = headers[envelope.CORRELATION_ID].decode(), _trace(headers)
             if told not in of_saga:
                 yield f"{told[0]}: a record of {topic} is of the trace {told[1]}"

@@ -8,7 +8,7 @@ import pytest
 
 from sagakit.adapters.memory_registry import MemoryRegistry
 from sagakit.contracts.avro_types import RecordType, parse
-from sagakit.contracts.errors import SchemaError
+from sagakit.contracts.errors import SchemaError, UndecodableError
 from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.schemas import load_folder
 from tests.unit.contracts.shop import SHOP
@@ -90,3 +90,28 @@ def test_every_own_record_can_be_written() -> None:
 def test_an_unknown_record_of_ours_is_named() -> None:
     with pytest.raises(SchemaError, match="no record 'Nope'"):
         OwnRecords(MemoryRegistry(), register=True).encode("Nope", {})
+
+
+_TREE = [{"name": "again", "type": ["null", "sagakit.Marker"]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "body"),
+    [
+        ("Start", [{"name": "nothing", "type": "string"}], b"\x02x"),
+        ("Marker", _TREE, b"\x02" * 50_000),
+        ("Unheard", [{"name": "many", "type": {"type": "array", "items": "null"}}], b"\xfe\xff\xff\xff\x0f\x00"),
+        ("Start", [{"name": "x", "type": "string", "default": 7}], b""),
+    ],
+    ids=["another record", "contains itself", "announces millions", "no Avro"],
+)
+def test_a_strangers_schema_under_a_name_of_ours_makes_its_records_unreadable(
+    name: str, fields: list[object], body: bytes
+) -> None:
+    """Each once ended the process, the second without a word: whoever may register schemas could do it."""
+    text = json.dumps({"type": "record", "name": name, "namespace": "sagakit", "fields": fields})
+    registry = MemoryRegistry()
+    strange = registry.register("strange", text)
+    own = OwnRecords(registry, register=True)
+    with pytest.raises(UndecodableError):
+        own.decode(b"\x00" + strange.to_bytes(4, "big") + body)

@@ -225,7 +225,7 @@ class Bench:
 
     def reason(self, letter: Record) -> str:
         """Why a dead letter is one."""
-        return dict(letter.headers)[envelope.REASON].decode()
+        return (dict(letter.headers)[envelope.REASON] or b"").decode()
 
     def state(self, key: str, partition: int = 0) -> State | None:
         """What the state topic holds under a key."""

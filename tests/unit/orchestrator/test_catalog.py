@@ -31,8 +31,8 @@ class Topic:
         return records
 
 
-def record(value: bytes | None) -> Record:
-    return Record("definitions", 0, 0, 0, b"k", value, ())
+def record(value: bytes | None, key: str = "k") -> Record:
+    return Record("definitions", 0, 0, 0, key.encode(), value, ())
 
 
 def definition(name: str, version: int, first: int | None = None, **fields: object) -> Record:
@@ -50,7 +50,7 @@ def definition(name: str, version: int, first: int | None = None, **fields: obje
         "published_at_ms": 0,
         "published_by": None,
     }
-    return record(shop.own_records().encode("PublishedDefinition", own | fields))
+    return record(shop.own_records().encode("PublishedDefinition", own | fields), f"{name}/{version}")
 
 
 @pytest.fixture
@@ -125,6 +125,10 @@ def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
         record(b"no frame"),
         record(None),
         record(shop.own_records().encode("Expired", {})),
+        definition("order", 2, command_partitions={"stock": 0}),
+        definition("order", 2, first_offsets=[{"topic": "x", "partition": 0, "offset": -2}]),
+        definition("order", 2, first_offsets=[{"topic": "x", "partition": -1, "offset": 0}]),
+        definition("order", 2, canonical=shop.published("audit", 1).canonical),
         definition("order", 2, canonical="no JSON"),
         definition("order", 2, canonical="[]"),
         definition("order", 2, canonical="{}"),
@@ -134,7 +138,7 @@ def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
         definition("order", 2, canonical=shop.published("order", 1).canonical.replace("start.order_id", "start.(")),
         definition("order", 2, canonical=shop.published("order", 1).canonical.replace('"reserve"', '"Reserve!"')),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_a_record_that_cannot_be_used_hides_no_other(topic: Topic, catalog: Catalog, unusable: Record) -> None:
     topic.new = [definition("order", 1), unusable, definition("audit", 1)]

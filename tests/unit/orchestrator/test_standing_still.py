@@ -8,16 +8,78 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
+from sagakit.contracts import envelope
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.snapshots import encode_state
+from sagakit.core.address import Address
 from sagakit.core.state import Early, Saga
 from sagakit.core.turn import ENGINE_LEVEL
-from sagakit.ports.log import Aborted, Batch, LogUnavailableError, Outgoing, TopicPartition, Unknown, Work
+from sagakit.ports.log import Aborted, Batch, LogUnavailableError, Outgoing, Record, TopicPartition, Unknown, Work
 from sagakit.testing.simulated_log import SimulatedLog
 from tests.simulation import shop
 from tests.unit.orchestrator.bench import Bench
 
 INBOX = "sim.saga.inbox[0]"
+
+
+# What the state topic holds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["noise", "of another saga", "no time", "no time at all", "unknown step"])
+def test_a_state_that_cannot_be_read_holds_its_partition_loudly_and_is_not_lost(what: str) -> None:
+    bench = Bench(partitions=2)
+    keys = [next(f"k{n}" for n in range(99) if bench.home(bench.saga(f"k{n}", "visit")) == home) for home in (0, 1)]
+    held, goes_on = (bench.start(key, "visit") for key in keys)
+    bench.cycles()
+    commands = bench.commands()
+    state = bench.cluster.written(bench.topics.state)
+    good = next(one for one in state if one.key == held.encode())
+    _spoil(bench, what, good)
+    bench.open()
+    for command in commands:
+        bench.reply(command)
+    bench.later(4)
+    assert list(bench.blocked) == [INBOX], bench.blocked
+    assert "state" in bench.blocked[INBOX]
+    assert bench.kinds(held) == ["SagaStarted", "StepScheduled"]
+    assert bench.committed() == 1, "the reply waits too"
+    assert "StepSucceeded" in bench.kinds(goes_on)
+    bench.cluster.append(bench.topics.state, 0, good.key, good.value, good.headers)
+    bench.open()
+    bench.run_to_end()
+    assert bench.kinds(held)[-1] == "SagaCompleted"
+
+
+def test_a_state_of_no_saga_holds_its_partition_when_it_is_due(bench: Bench) -> None:
+    bench.start()
+    bench.cycles()
+    bench.cluster.append(bench.topics.state, 0, b"\xff", b"?", [(envelope.DUE, b"1")])
+    bench.open()
+    bench.later(4)
+    assert "is no saga's" in bench.blocked[INBOX]
+
+
+def _spoil(bench: Bench, what: str, good: Record) -> None:
+    """Put something in place of a good state, that nobody of ours would write."""
+    state = bench.state((good.key or b"").decode())
+    assert isinstance(state, Saga)
+    key, value, headers = good.key or b"", good.value or b"", good.headers
+    match what:
+        case "noise":
+            value = b"\x00\x01\x02"
+        case "of another saga":
+            value = _encoded(replace(state, saga_id=bench.saga("another")))
+        case "no time":
+            headers = [(envelope.DUE, b"soon")]
+        case "no time at all":
+            headers = [("x", b"1"), (envelope.DUE, None)]
+        case "unknown step":
+            value = _encoded(replace(state, steps={Address.parse("nowhere"): next(iter(state.steps.values()))}))
+    bench.cluster.append(bench.topics.state, 0, key, value, headers)
+
+
+def _encoded(state: Saga) -> bytes:
+    return encode_state(state, shop.own_records(), PlainPayloadCodec(shop.codec()))
 
 
 # The registry, the brokers, the definitions --------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def received(outgoing: Outgoing, offset: int = 0, partition: int = 0) -> Record:
 
 def headers(outgoing: Outgoing) -> dict[str, str]:
     """Headers by name, as text."""
-    return {name: value.decode() for name, value in outgoing.headers}
+    return {name: (value or b"").decode() for name, value in outgoing.headers}
 
 
 def body(outgoing: Outgoing, with_: Formats) -> Mapping[str, Any]:
