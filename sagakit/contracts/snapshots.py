@@ -17,7 +17,7 @@ from sagakit.contracts.binary import (
     put_optional_string,
     put_string,
 )
-from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.errors import UndecodableError, UnencodableError
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.parts import (
     Raw,
@@ -47,16 +47,19 @@ def encode_state(state: State, own: OwnRecords, payloads: PayloadCodec) -> bytes
     """The value of a state's record.
 
     Raises:
-        UnencodableError: its data is not made of JSON values.
+        UnencodableError: its data is not made of JSON values, or a number is beyond 64 bits.
     """
     parts = [own.prefix(_RECORDS[type(state)])]
-    if isinstance(state, Saga):
-        _put_saga(parts, state, payloads)
-    elif isinstance(state, Marker):
-        _put_marker(parts, state)
-    else:
-        put_string(parts, state.saga_id)
-        put_array(parts, len(state.signals), state.signals, _put_signal)
+    try:
+        if isinstance(state, Saga):
+            _put_saga(parts, state, payloads)
+        elif isinstance(state, Marker):
+            _put_marker(parts, state)
+        else:
+            put_string(parts, state.saga_id)
+            put_array(parts, len(state.signals), state.signals, _put_signal)
+    except OverflowError as error:
+        raise UnencodableError(_RECORDS[type(state)], (), str(error)) from error
     return b"".join(parts)
 
 

@@ -23,7 +23,7 @@ from sagakit.contracts.binary import (
     put_optional_string,
     put_string,
 )
-from sagakit.contracts.errors import UndecodableError
+from sagakit.contracts.errors import UndecodableError, UnencodableError
 from sagakit.contracts.own import OwnRecord, OwnRecords
 from sagakit.contracts.parts import (
     address_of,
@@ -77,18 +77,21 @@ def encode_transition(
     """The key and the value of a transition's record in the backlog.
 
     Raises:
-        UnencodableError: its data is not made of JSON values.
+        UnencodableError: its data is not made of JSON values, or a number is beyond 64 bits.
     """
     header, event = transition.header, transition.input
     kind = type(transition)
     parts = [own.prefix(kind.__name__)]
-    _put_header(parts, header, namespace)
-    if event is None:
-        parts.append(NULL)
-    else:
-        _put_input(parts, event, header.cause)
-    for field, put, _ in _OWN_FIELDS[kind]:
-        put(parts, getattr(transition, field), payloads)
+    try:
+        _put_header(parts, header, namespace)
+        if event is None:
+            parts.append(NULL)
+        else:
+            _put_input(parts, event, header.cause)
+        for field, put, _ in _OWN_FIELDS[kind]:
+            put(parts, getattr(transition, field), payloads)
+    except OverflowError as error:
+        raise UnencodableError(kind.__name__, (), str(error)) from error
     return backlog_key(transition).encode(), b"".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf import any_pb2, descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 _PACKAGE: Final = "cel.expr"
 _KINDS: Final = {"bool": 8, "bytes": 12, "double": 1, "int32": 5, "int64": 3, "string": 9, "uint64": 4}
@@ -83,11 +83,18 @@ Checked: TypeAlias = Any
 
 
 def read(serialized: bytes) -> Checked:
-    """The message that the runtime serialized."""
+    """The message that the runtime serialized.
+
+    Raises:
+        ValueError: it is nested deeper than protobuf reads, as comprehensions within each other soon are.
+    """
     envelope = any_pb2.Any()
     envelope.ParseFromString(serialized)
     checked = _CHECKED()
-    checked.ParseFromString(envelope.value)
+    try:
+        checked.ParseFromString(envelope.value)
+    except DecodeError as too_deep:
+        raise ValueError("the expression is nested too deeply") from too_deep
     return checked
 
 

@@ -87,7 +87,7 @@ class ListLog:
         )
 
     def _answer(self, command: Outgoing, type_: bytes, value: bytes) -> None:
-        headers = dict(command.headers)
+        headers = {name: value or b"" for name, value in command.headers}
         replied = [
             (envelope.SPEC_VERSION, b"1.0"),
             (envelope.ID, b"reply-" + headers[envelope.ID]),

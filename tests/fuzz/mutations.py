@@ -19,13 +19,28 @@ _BYTES: Final = (b"", b"\x00", b"\xff\xfe", b"-1", b"1e9", b"9999999999999999999
 _HEADERS: Final = tuple(
     value for name, value in sorted(vars(envelope).items()) if name.isupper() and isinstance(value, str)
 )
+_SAID: Final = (*_BYTES, b"succeeded", b"rejected", b"failed", b"expired", b"perhaps", b"sagakit.Start", b"0")
+"""What a header may be made to say: nothing, noise, or what another message would say there."""
+
+_IDS: Final = 130
+"""More schema ids than the fuzzed registries have given; the few beyond are denied."""
 _NULLABLE: Final = {
     ("Start", "reply_to"): "sagakit.ReplyTo",
     ("Signal", "payload"): "sagakit.Payload",
     ("Control", "payload"): "sagakit.Payload",
+    ("Snapshot", "failure"): "sagakit.Failure",
+    ("Snapshot", "reply_to"): "sagakit.ReplyTo",
+    ("Snapshot", "trace"): "sagakit.TraceContext",
+    ("signals", "payload"): "sagakit.Payload",
 }
+LIMIT_BYTES: Final = 16_000
+"""What the fuzzed orchestrators are told that the broker takes, so that records of megabytes need not be made."""
+
 LARGE_BYTES: Final = 30_000
-"""More than the fuzzed orchestrator is told that the broker takes."""
+"""More than that."""
+
+_SHARES: Final = (0.25, 0.8, 0.9, 1.0)
+"""The parts of the limit at which something changes: whether a header is kept, a record is safe, a park still fits."""
 
 
 def _cut(random: Random, record: Record) -> Record:
@@ -49,12 +64,12 @@ def _noise(random: Random, record: Record) -> Record:
 
 
 def _framed_noise(random: Random, record: Record) -> Record:
-    schema_id = random.choice((0, 1, random.randint(1, 120), 2**31, 2**32 - 1))
+    schema_id = random.choice((0, 1, random.randint(1, _IDS), 2**31 - 1, 2**31, 2**32 - 1))
     return record._replace(value=b"\x00" + schema_id.to_bytes(4, "big") + random.randbytes(random.randint(0, 80)))
 
 
 def _other_schema(random: Random, record: Record) -> Record:
-    schema_id = random.randint(1, 120)
+    schema_id = random.randint(1, _IDS)
     return record._replace(value=b"\x00" + schema_id.to_bytes(4, "big") + (record.value or b"")[5:])
 
 
@@ -77,7 +92,7 @@ def _header_changed(random: Random, record: Record) -> Record:
     if not headers:
         return _header_added(random, record)
     at = random.randrange(len(headers))
-    headers[at] = (headers[at][0], random.choice(_BYTES))
+    headers[at] = (headers[at][0], random.choice(_SAID))
     return record._replace(headers=headers)
 
 
@@ -90,8 +105,40 @@ def _header_dropped(random: Random, record: Record) -> Record:
 
 def _header_added(random: Random, record: Record) -> Record:
     headers = list(record.headers)
-    headers.insert(random.randint(0, len(headers)), (random.choice(_HEADERS), random.choice(_BYTES)))
+    headers.insert(random.randint(0, len(headers)), (random.choice(_HEADERS), random.choice(_SAID)))
     return record._replace(headers=headers)
+
+
+def _header_twice(random: Random, record: Record) -> Record:
+    headers = list(record.headers)
+    if headers:
+        headers.insert(random.randint(0, len(headers)), random.choice(headers))
+    return record._replace(headers=headers)
+
+
+def _header_without_value(random: Random, record: Record) -> Record:
+    """Kafka knows headers without a value, which the port's type does not tell of."""
+    missing: Any = None
+    headers = list(record.headers)
+    headers.insert(random.randint(0, len(headers)), (random.choice((*_HEADERS, "x", "")), missing))
+    return record._replace(headers=headers)
+
+
+def _many_headers(random: Random, record: Record) -> Record:
+    more = [(random.choice(_HEADERS), random.choice(_BYTES)) for _ in range(random.choice((30, 31, 200)))]
+    return record._replace(headers=[*more, *record.headers] if random.random() < 0.5 else [*record.headers, *more])
+
+
+def _at_a_limit(random: Random, record: Record) -> Record:
+    """As large as something may just be, or a few bytes more or less: by its key, its value or a header."""
+    there = len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
+    more = bytes(max(0, int(LIMIT_BYTES * random.choice(_SHARES)) + random.randint(-300, 100) - there))
+    kind = random.random()
+    if kind < 0.4:
+        return record._replace(value=(record.value or b"") + more)
+    if kind < 0.5:
+        return record._replace(key=(record.key or b"") + more)
+    return record._replace(headers=[*record.headers, (random.choice((*_HEADERS, "x")), more)])
 
 
 def _large_header(random: Random, record: Record) -> Record:
@@ -122,7 +169,11 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     _header_changed,
     _header_dropped,
     _header_added,
+    _header_twice,
+    _header_without_value,
+    _many_headers,
     _large_header,
+    _at_a_limit,
     _no_headers,
 )
 
@@ -154,6 +205,8 @@ def _fields_changed(random: Random, record: Record, own: OwnRecords) -> Record:
 
 def _wrapped(record: str, name: str, value: Any) -> Any:
     """A field as it is to be written: a nullable record is named there, and comes without its name."""
+    if name == "signals":
+        return [{field: _wrapped(name, field, inner) for field, inner in one.items()} for one in value]
     return (_NULLABLE[record, name], value) if isinstance(value, dict) and (record, name) in _NULLABLE else value
 
 

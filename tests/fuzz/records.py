@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
+
+import structlog
 
 from sagakit.app.orchestrator import assemble
 from sagakit.app.settings import Settings
-from sagakit.contracts import envelope, messages
-from sagakit.contracts.envelope import Envelope
+from sagakit.contracts import envelope
+from sagakit.contracts.codec import AvroCodec
+from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.transitions import UnknownKind, decode_transition
-from sagakit.core.address import Address
-from sagakit.core.events import ReplyTo, Verb
-from sagakit.core.ids import saga_id
-from sagakit.core.placement import partition_of
 from sagakit.core.transitions import Transition
-from sagakit.ports.log import Assigned, Batch, Change, Committed, Outgoing, Record, Restored, TopicPartition, Work
+from sagakit.ports.log import Outgoing, Record
 from sagakit.proving.invariants import check
-from tests.fuzz.mutations import mutated
+from tests.fuzz.makers import NAMESPACE, Maker, published_fields
+from tests.fuzz.mutations import LIMIT_BYTES
+from tests.fuzz.world import PARTITIONS, Definitions, Log, Registry, own_records
 from tests.simulation import shop
 
-PARTITIONS: Final = 2
-MAX_RECORD_BYTES: Final = 16_000
 _BATCH: Final = 200
+_STEPS_MS: Final = (1, 1, 5, 5, 20, 20, 20, 100, 500, 3_000)
 _CYCLES_MAX: Final = 5_000
+_SHOP: Final = frozenset(name for name, _ in shop.TEXTS)
 _KEPT: Final = 400
 """Histories that are kept whole and replayed at the end."""
+
+_HEADER_BYTES: Final = 16
+_SHOWN_BYTES: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -38,159 +44,170 @@ class Found:
 
     records: int = 0
     answers: Counter[str] = field(default_factory=Counter)
+    definitions: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
 
-class _Definitions:
-    """A definitions topic that is read once."""
-
-    def __init__(self, records: Collection[Record]) -> None:
-        self._records = list(records)
-
-    def read_new(self) -> list[Record]:
-        records, self._records = self._records, []
-        return records
-
-
-class _Log:
-    """Delivers what was put, from the committed offsets on wherever it is asked to; nothing ever fails here."""
-
-    def __init__(self) -> None:
-        self.work: list[Work] = []
-        self._records: dict[TopicPartition, list[Record]] = {}
-        self._forgotten: Counter[TopicPartition] = Counter()
-        self._committed: Counter[TopicPartition] = Counter()
-        self._running: dict[TopicPartition, int] = {}
-        self._changes: list[Change] = []
-
-    @property
-    def is_read(self) -> bool:
-        """Whether all that was put is committed."""
-        return all(self._committed[place] == self._end(place) for place in self._records)
-
-    def put(self, record: Record) -> Record:
-        """Append a record to its partition; the record with its offset."""
-        place = TopicPartition(record.topic, record.partition)
-        placed = record._replace(offset=self._end(place))
-        self._records.setdefault(place, []).append(placed)
-        return placed
-
-    def _end(self, place: TopicPartition) -> int:
-        return self._forgotten[place] + len(self._records.get(place, ()))
-
-    def forget(self) -> None:
-        """Let go of what is committed."""
-        for place, records in self._records.items():
-            del records[: self._committed[place] - self._forgotten[place]]
-            self._forgotten[place] = self._committed[place]
-
-    def subscribe(self, topics: Collection[str]) -> None:
-        self._changes += [
-            Assigned(partition=TopicPartition(topic, number))
-            for topic in sorted(topics)
-            for number in range(PARTITIONS)
-        ]
-
-    def poll(self, timeout_s: float) -> Batch:
-        changes, self._changes = self._changes, []
-        found: list[Record] = []
-        for place, position in self._running.items():
-            begin = position - self._forgotten[place]
-            found += self._records.get(place, [])[begin : begin + _BATCH]
-            self._running[place] = min(position + _BATCH, self._end(place))
-        return Batch(changes=changes, records=found)
-
-    def restore(self, partition: TopicPartition, first_offset: int | None, *, state: bool = True) -> None:
-        next_offset = self._running[partition] = self._committed[partition]
-        self._changes.append(Restored(partition=partition, next_offset=next_offset))
-
-    def reached_end(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return {one: self._end(one) for one in partitions if self._running.get(one) == self._end(one)}
-
-    def commit(self, work: Work) -> Committed:
-        self.work.append(work)
-        self._committed.update({one: offset - self._committed[one] for one, offset in work.offsets.items()})
-        return Committed()
-
-    def close(self, deadline_s: float) -> None:
-        """Nothing is open."""
+def shown(record: Record) -> str:
+    """A record with its bytes in hexadecimal, to be found again by."""
+    headers = [(name, None if value is None else value.hex()[:_SHOWN_BYTES]) for name, value in record.headers]
+    key, value = (None if one is None else one.hex()[:_SHOWN_BYTES] for one in (record.key, record.value))
+    where = f"{record.topic}/{record.partition}/{record.offset}"
+    return f"{where} at {record.timestamp_ms} ms: key {key}, value {value}, headers {headers}"
 
 
 class Fuzz:
-    """One run: `go` feeds records until so many were read."""
+    """One run: `go` feeds records until so many were read. The same seed gives the same records."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self._settings = Settings(namespace="fuzz", partitions=PARTITIONS, max_record_bytes=MAX_RECORD_BYTES)
-        self._topics = self._settings.topics
-        self._own = shop.own_records()
-        self._payloads = PlainPayloadCodec(shop.codec())
-        self._now_ms = 1_760_000_000_000
-        self._log = _Log()
-        self._numbers = 0
+        settings = Settings(namespace=NAMESPACE, partitions=PARTITIONS, max_record_bytes=LIMIT_BYTES)
+        self._topics = settings.topics
+        self._own = own_records()
+        self._registry = Registry()
+        self._avro = AvroCodec(self._registry)
+        self._payloads = PlainPayloadCodec(self._avro)
+        self._log = Log(self._topics.state)
+        self._definitions = Definitions(())
+        self._maker = Maker(self._random, self._topics, self._own, self._registry)
+        for name, version in shop.TEXTS:
+            value = self._own.encode("PublishedDefinition", published_fields(name, version))
+            self._definitions.put(Record(self._topics.definitions, 0, 0, 0, f"{name}/{version}".encode(), value, ()))
         self._histories: dict[str, list[Transition]] = {}
-        self._commands: list[Record] = []
         self._sent_on: set[bytes | None] = set()
+        self._caused: set[bytes | None] = set()
+        self._said: Counter[str] = Counter()
         self.found = Found()
-        self._orchestrator = assemble(
-            self._settings,
-            self._log,
-            _Definitions([self._definition(*key) for key in shop.TEXTS]),
-            shop.registry(),
-            own=self._own,
-            clock=lambda: self._now_ms,
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO), processors=[self._count_said]
         )
+        self._orchestrator = assemble(
+            settings, self._log, self._definitions, self._registry, own=self._own, clock=lambda: self._maker.now_ms
+        )
+
+    def _count_said(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        self._said[str(event["event"])] += 1
+        raise structlog.DropEvent
 
     def go(self, records: int) -> Found:
         """Feed records, fuzzed ones among whole ones, until `records` were read; then replay what is kept."""
         while self.found.records < records and not self.found.problems:
-            batch = [self._next() for _ in range(_BATCH)]
-            self._feed(batch)
+            if self._random.random() < 0.5:
+                self._publish(self._maker.definition())
+            self.feed([self._maker.next() for _ in range(_BATCH)])
         for one, history in self._histories.items():
+            named = {transition.header.definition for transition in history} - {None}
+            if not named <= _SHOP:  # a fuzzed definition that works may say whatever it likes
+                continue
             for violation in check(one, history, shop.definition_of)[:1]:
                 self.found.problems.append(str(violation))
         return self.found
 
+    def feed(self, records: list[Record]) -> None:
+        """Have these records read; what is wrong with that is a problem."""
+        try:
+            self._feed([self._placed(record) for record in records])
+        except Exception as escaped:  # noqa: BLE001 - whatever escapes is what is looked for
+            self._escaped(escaped)
+
+    def _escaped(self, escaped: Exception) -> None:
+        """Of what ended the loop: which record it was, and where."""
+        frames = [frame for frame, _ in traceback.walk_tb(escaped.__traceback__)]
+        records = [one for frame in frames if isinstance(one := frame.f_locals.get("record"), Record)]
+        of = f", by {shown(records[-1])}" if records else ""
+        where = "".join(traceback.format_exception(escaped)[-6:])
+        self.found.problems.append(f"{type(escaped).__name__} escaped{of}\n{where}")
+
+    def _publish(self, record: Record) -> None:
+        """Have a record of the definitions topic read: it is known then, or said to be of no use."""
+        before, self._said = self._said, Counter()
+        self._definitions.put(record)
+        try:
+            cycles = 0
+            while not self._said and cycles < _CYCLES_MAX:
+                self._maker.now_ms += 1_001
+                self._orchestrator.cycle()
+                cycles += 1
+                if record.value is None or self._is_namespace(record.value):
+                    break
+        except Exception as escaped:  # noqa: BLE001 - whatever escapes is what is looked for
+            self.found.problems.append(f"a definition: {shown(record)}")
+            return self._escaped(escaped)
+        for said, kind in _OF_DEFINITIONS.items():
+            self.found.definitions[kind] += self._said[said]
+        if not self._said and record.value is not None and not self._is_namespace(record.value):
+            self.found.problems.append(f"not a word of the definition {shown(record)}")
+        self._said += before
+        return None
+
+    def _is_namespace(self, value: bytes) -> bool:
+        try:
+            return self._own.decode(value).name == "NamespaceRecord"
+        except UndecodableError:
+            return False
+
     def _feed(self, batch: list[Record]) -> None:
         self._sent_on.clear()
+        self._caused.clear()
         answered: set[tuple[str, int, int]] = set()
-        cycles = 0
+        cycles, away = 0, self._random.random() < 0.05
+        if self._random.random() < 0.02:
+            self._log.rebalance()
         while not self._log.is_read:
-            self._now_ms += self._random.choice((1, 20, 500, 3_000))
+            self._registry.available = not (away and cycles < 20)
+            self._maker.now_ms += self._random.choice(_STEPS_MS)
             self._orchestrator.cycle()
             answered |= self._answers()
             cycles += 1
             if cycles > _CYCLES_MAX:
                 self.found.problems.append(f"stands still: {self._orchestrator.health()}")
                 break
+        self._registry.available = True
         self._log.forget()
         self.found.records += len(batch)
+        self._look_for(batch, answered)
+
+    def _look_for(self, batch: list[Record], answered: set[tuple[str, int, int]]) -> None:
+        """Each of these records has its answer."""
         for record in batch:
-            sent_on = record.value in self._sent_on
-            if not sent_on and (record.topic, record.partition, record.offset) not in answered:
-                self.found.problems.append(f"without an answer: {record}")
+            if (record.topic, record.partition, record.offset) not in answered and not self._is_accounted(record):
+                self.found.problems.append(f"without an answer: {shown(record)}")
+
+    def _is_accounted(self, record: Record) -> bool:
+        """Whether a record without a transition was passed on, started sagas, or is an event that starts none."""
+        if record.topic == self._topics.inbox:
+            return record.value in self._sent_on
+        headers = dict(record.headers)
+        where = f"{record.topic}/{record.partition}/{record.offset}".encode()
+        if (headers.get(envelope.ID) or where) in self._caused:
+            return True
+        return self._avro.decode(record.value or b"").type != "sim.Placed"
 
     def _answers(self) -> set[tuple[str, int, int]]:
         """Where what was committed comes from: of each record, something has to."""
         answered: set[tuple[str, int, int]] = set()
         work, self._log.work = self._log.work, []
         for record in (one for each in work for one in each.records):
-            headers = dict(record.headers)
-            if len(record.value or b"") > MAX_RECORD_BYTES:
-                self.found.problems.append(f"a record of {len(record.value or b'')} bytes for {record.topic}")
+            headers = {name: value or b"" for name, value in record.headers}
+            size = len(record.key) + len(record.value or b"")
+            size += sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
+            if size > LIMIT_BYTES and record.topic != self._topics.inbox:  # there it may have come as large as it goes
+                self.found.problems.append(f"a record of {size} bytes for {record.topic}")
             if record.topic == self._topics.backlog:
                 answered.add(self._transition(record))
             elif record.topic == self._topics.dead_letters:
                 source = headers[envelope.SOURCE_TOPIC].decode(), headers[envelope.SOURCE_PARTITION]
                 answered.add((source[0], int(source[1]), int(headers[envelope.SOURCE_OFFSET])))
-            elif record.topic == self._topics.inbox:  # it came to another partition than its saga's
+            elif record.topic == self._topics.inbox:
+                # It came to another partition than its saga's, or it is the start that an event has become.
                 self._sent_on.add(record.value)
-                self._enqueue(record)
+                self._caused.add(headers.get(envelope.CAUSATION_ID))
+                self._log.put(self._stamped(self._maker.received(record)))
             elif record.topic.endswith(".commands"):
-                self._commands.append(
-                    Record(record.topic, 0, 0, self._now_ms, record.key, record.value, record.headers)
+                self._maker.commands.append(
+                    Record(record.topic, 0, 0, self._maker.now_ms, record.key, record.value, record.headers)
                 )
-        del self._commands[:-500]
+        del self._maker.commands[:-500]
         return answered
 
     def _transition(self, record: Outgoing) -> tuple[str, int, int]:
@@ -207,109 +224,19 @@ class Fuzz:
         source = header.cause.source
         return ("", 0, 0) if source is None else (source.topic, source.partition, source.offset)
 
-    # What comes in
-
-    def _next(self) -> Record:
-        kind = self._random.random()
-        if self._commands and kind < 0.55:
-            record = self._reply(self._random.choice(self._commands))
-        elif kind < 0.7:
-            record = self._control()
-        elif kind < 0.8:
-            record = self._signal()
-        else:
-            record = self._start()
-        if self._random.random() < 0.5:
-            record = mutated(self._random, record, self._own)
-        return self._placed(record)
-
     def _placed(self, record: Record) -> Record:
         partition = record.partition if self._random.random() < 0.95 else self._random.randrange(PARTITIONS)
-        behind_ms = self._random.choice((0, 0, 0, 0, 1_000, 60_000, -60_000, self._now_ms + 1))
-        return self._log.put(record._replace(partition=partition, timestamp_ms=self._now_ms - behind_ms))
+        return self._log.put(self._stamped(record._replace(partition=partition)))
 
-    def _enqueue(self, outgoing: Outgoing) -> None:
-        self._placed(self._received(outgoing))
+    def _stamped(self, record: Record) -> Record:
+        now_ms = self._maker.now_ms
+        if record.topic == self._topics.inbox:  # by the brokers
+            behind_ms = self._random.choice((0, 0, 0, 0, 1_000, 60_000, -60_000, now_ms + 1))
+            return record._replace(timestamp_ms=now_ms - behind_ms)
+        return record._replace(timestamp_ms=self._random.choice((now_ms, now_ms, 0, -1, 2**62, 2**63 - 1)))
 
-    def _received(self, outgoing: Outgoing) -> Record:
-        partition = partition_of(outgoing.key, PARTITIONS) if outgoing.partition is None else outgoing.partition
-        return Record(outgoing.topic, partition, 0, 0, outgoing.key, outgoing.value, outgoing.headers)
 
-    def _said(self) -> Envelope:
-        self._numbers += 1
-        return Envelope(message_id=f"m{self._numbers}", source="/fuzz", at_ms=self._now_ms)
-
-    def _some_saga(self) -> tuple[str, str, str]:
-        definition = self._random.choice(("order", "visit", "audit"))
-        key = f"k{self._random.randrange(max(1, self._numbers // 4))}"
-        return definition, key, saga_id("fuzz", definition, key)
-
-    def _start(self) -> Record:
-        definition, key, one = self._some_saga()
-        note = "n" * self._random.choice((0, 10, 10, 10, 4_000, 9_000, 13_000))
-        amount = self._random.choice((1, 100, 2**62))
-        payload = shop.payload("sim.Placed", {"order_id": key, "amount": amount, "note": note})
-        start = messages.StartMessage(
-            saga_id=one,
-            definition=definition,
-            key=key,
-            payload=payload,
-            reply_to=self._random.choice((None, ReplyTo(topic=self._topics.results, partition=0))),
-            deadline_ms=self._random.choice((None, 100, 60_000)),
-        )
-        return self._received(messages.encode_start(start, self._said(), self._own, self._topics))
-
-    def _reply(self, command: Record) -> Record:
-        headers = envelope.read_command_headers(command)
-        kind = self._random.random()
-        if kind < 0.6:
-            type_ = "sim.Undone" if command.value and headers.type == "sim.Undo" else "sim.Done"
-            data = {} if type_ == "sim.Undone" else {"receipt": "r" * self._random.choice((1, 5, 3_000))}
-            out = messages.encode_reply(headers, type_, shop.payload(type_, data).framed, self._said())
-        elif kind < 0.75:
-            out = messages.encode_rejected(headers, "REFUSED", None, {}, self._own, self._said())
-        elif kind < 0.9:
-            out = messages.encode_failed(headers, "Broken", "no message", self._own, self._said())
-        else:
-            out = messages.encode_expired(headers, self._own, self._said())
-        return self._received(out)
-
-    def _control(self) -> Record:
-        _, _, one = self._some_saga()
-        steps = (None, "reserve", "charge", "ship", "confirm", "look", "note", "nowhere")
-        step = self._random.choice(steps)
-        control = messages.ControlMessage(
-            saga_id=one,
-            verb=self._random.choice(tuple(Verb)),
-            address=None if step is None else Address.parse(step),
-            payload=self._random.choice((None, shop.payload("sim.Done", {"receipt": "by hand"}))),
-            actor="fuzz",
-            reason="fuzz",
-            ticket=None,
-        )
-        return self._received(messages.encode_control(control, self._said(), self._own, self._topics))
-
-    def _signal(self) -> Record:
-        _, _, one = self._some_saga()
-        payload = self._random.choice((None, shop.payload("sim.Hint", {"text": "t" * self._random.choice((1, 5_000))})))
-        signal = messages.SignalMessage(
-            saga_id=one, name="hint", payload=payload, keep_ms=self._random.choice((1_000, 60_000))
-        )
-        return self._received(messages.encode_signal(signal, self._said(), self._own, self._topics))
-
-    def _definition(self, name: str, version: int) -> Record:
-        found = shop.published(name, version)
-        fields = {
-            "name": found.name,
-            "version": found.version,
-            "canonical": found.canonical,
-            "hash": found.hash,
-            "source": found.source,
-            "schemas": dict(found.schemas),
-            "first_offsets": [],
-            "command_partitions": {},
-            "published_at_ms": 0,
-            "published_by": None,
-        }
-        value = self._own.encode("PublishedDefinition", fields)
-        return Record(self._topics.definitions, 0, 0, 0, f"{name}/{version}".encode(), value, ())
+_OF_DEFINITIONS: Final = {
+    "definition known": "known",
+    "a published definition cannot be used; publish a mended version": "of no use",
+}

@@ -7,21 +7,35 @@ from typing import Any, Final
 
 from tests.fuzz import texts
 from tests.fuzz.records import Found, Fuzz
+from tests.fuzz.states import StateFuzz
 from tests.prove.house import require
 from tests.prove.simulation import workers
 
 _CHUNK: Final = 20_000
 _TEXTS_CHUNK: Final = 500
+_ROUNDS_CHUNK: Final = 50
 _TOLD: Final = 5
+
+_WANTED: Final = (
+    "RecordDeadLettered",
+    "SagaCompleted",
+    "SagaCompensated",
+    "SagaParked",
+    "ReplyIgnored",
+    "StartIgnored",
+)
 
 
 def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
-    """Fuzz `records` inbox records, and a hundredth as many definitions and schemas.
+    """Fuzz `records` records of inbox and triggers, with the published definitions among them, and spoil states.
+
+    Of definitions and schemas as people write them there are a hundredth as many, of rounds with spoiled states a
+    thousandth.
 
     Raises:
         ProofFailedError: one was lost, stalled a partition or broke a rule; what escapes as an exception ends it too.
     """
-    answers: Counter[str] = Counter()
+    answers, published, spoiled = Counter[str](), Counter[str](), Counter[str]()
     problems: list[str] = []
     read = 0
     lists = max(1, records // 100 // _TEXTS_CHUNK)
@@ -29,6 +43,10 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
         for found in pool.imap_unordered(_records, _chunks(records, seed)):
             read += found.records
             answers += found.answers
+            published += found.definitions
+            problems += found.problems
+        for found in pool.imap_unordered(_states, _rounds(records, seed)):
+            spoiled += found.answers
             problems += found.problems
         definitions, schemas = Counter[str](), Counter[str]()
         for each in pool.imap_unordered(partial(_texts, seed), range(lists)):
@@ -36,12 +54,31 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
             schemas += each[1]
     require(not problems, f"{len(problems)} problems: " + "\n".join(problems[:_TOLD]))
     require(definitions["accepted"] > 0 and schemas["accepted"] > 0, "no mutated definition or schema was right")
+    missing = [f"no {one}" for one in _WANTED if not answers[one]]
+    missing += [f"no published definition was {one}" for one in ("known", "of no use") if not published[one]]
+    missing += [f"no partition {one} with a spoiled state" for one in ("stood still", "went on") if not spoiled[one]]
+    require(not missing, f"not provoked: {', '.join(missing)}")
     return {
         "records": read,
         "transitions": dict(answers.most_common()),
+        "published_definitions": dict(published),
+        "rounds_with_spoiled_states": dict(spoiled),
         "definitions": dict(definitions),
         "schemas": dict(schemas),
     }
+
+
+def _rounds(records: int, seed: int) -> list[tuple[int, int]]:
+    rounds = max(_ROUNDS_CHUNK, records // 1_000)
+    return [(seed * 1_000_003 + number, _ROUNDS_CHUNK) for number in range(rounds // _ROUNDS_CHUNK)]
+
+
+def _states(chunk: tuple[int, int]) -> Found:
+    seed, rounds = chunk
+    found = StateFuzz(seed).spoil(rounds)
+    found.answers = Counter({one: found.answers[one] for one in ("stood still", "went on")})
+    found.problems = [f"seed {seed}, spoiled states: {problem}" for problem in found.problems]
+    return found
 
 
 def _chunks(records: int, seed: int) -> list[tuple[int, int]]:

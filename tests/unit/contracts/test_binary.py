@@ -7,9 +7,15 @@ from typing import Any, get_args
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
+from sagakit.adapters.memory_registry import MemoryRegistry
 from sagakit.contracts import binary
-from sagakit.contracts.own import own_schemas
+from sagakit.contracts.codec import AvroCodec
+from sagakit.contracts.errors import UnencodableError
+from sagakit.contracts.own import OwnRecords, own_schemas
+from sagakit.contracts.payload import PlainPayloadCodec
+from sagakit.contracts.snapshots import encode_state
 from sagakit.contracts.transitions import _INPUTS, _OWN_FIELDS
+from sagakit.core.state import Early, KeptSignal
 from sagakit.core.transitions import Transition
 
 
@@ -82,3 +88,10 @@ def test_each_input_has_its_branch_and_its_fields_in_the_order_of_its_schema() -
 def _full(record: dict[str, Any]) -> str:
     name: str = record["name"]
     return name if "." in name else f"sagakit.{name}"
+
+
+def test_a_number_beyond_64_bits_in_a_record_of_ours_is_unencodable() -> None:
+    signal = KeptSignal(name="paid", message_id="m-1", payload=None, expires_at_ms=2**63)
+    own = OwnRecords(MemoryRegistry(), register=True)
+    with pytest.raises(UnencodableError, match="does not fit"):
+        encode_state(Early(saga_id="s-1", signals=(signal,)), own, PlainPayloadCodec(AvroCodec(MemoryRegistry())))

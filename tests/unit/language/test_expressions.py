@@ -191,3 +191,16 @@ def test_what_is_read_is_known(text: str, read: dict[str, Any]) -> None:
     compiler = Compiler(["start", "failure", "reserve", "ship"])
     compiler.expression(text)
     assert compiler.read == read
+
+
+@pytest.mark.parametrize("depth", [5, 10, 15, 20, 30])
+def test_comprehensions_within_each_other_compile_or_are_refused(compiler: Compiler, depth: int) -> None:
+    text = "1"
+    for level in range(depth):
+        text = f"[1].map(x{level}, {text})"
+    try:
+        compiler.expression(text)
+    except ExpressionError as error:
+        assert depth > 5, error
+    else:
+        assert depth < 30
