@@ -225,6 +225,8 @@ class Process:
     def pause(self) -> None:
         """Stop the child's group in its tracks (SIGSTOP): it keeps its connections and does nothing."""
         self._signal_group(signal.SIGSTOP)
+        # The signal is on its way when the call returns; until it is there the child may still answer.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused child go on (SIGCONT)."""

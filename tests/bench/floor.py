@@ -15,7 +15,7 @@ from confluent_kafka import Message, Producer
 from confluent_kafka import TopicPartition as Position
 
 from tests.bench import clients
-from tests.bench.roles import Bell, once, running
+from tests.bench.roles import Bell, Pids, Site, once, running
 
 BATCH = 2000
 LAST = {False: 3, True: 5}
@@ -82,11 +82,11 @@ def decoded(value: bytes | None) -> dict[str, Any]:
     return fields
 
 
-def orchestrator(bell: Bell, bootstrap: str, prefix: str, linger_ms: int) -> None:
+def orchestrator(bell: Bell, bootstrap: str, prefix: str, linger_ms: int, instance: int) -> None:
     """Two backlog records, one state and one command or event for each inbox record, and the memory of a saga."""
     reader = clients.consumer(bootstrap, f"{prefix}orchestrator")
     reader.subscribe([f"{prefix}inbox"])
-    writer = clients.producer(bootstrap, linger_ms=linger_ms, **{"transactional.id": f"{prefix}orchestrator"})
+    writer = clients.producer(bootstrap, linger_ms=linger_ms, **{"transactional.id": f"{prefix}{instance}"})
     writer.init_transactions()
     memory: dict[bytes, bytes] = {}
     while not bell.stopped:
@@ -167,24 +167,32 @@ def answer(
     reader.close()
 
 
-def measure(bootstrap: str, sagas: int, *, latency: bool, failing: bool) -> dict[str, float]:
-    """Run the floor once: sagas per second, or end-to-end percentiles in milliseconds."""
+def measure(
+    site: Site, sagas: int, *, latency: bool, failing: bool = False, orchestrators: int = 1, per_s: float | None = None
+) -> dict[str, float]:
+    """Run the floor once: saturated; one saga at a time with `latency`; at a steady rate with `per_s`."""
     prefix = f"floor-{uuid4().hex[:8]}-"
     names = [f"{prefix}{name}" for name in ("inbox", "backlog", "state", "commands", "events")]
-    once(clients.create_topics, bootstrap, {name: {} for name in names}, {})
-    linger_ms = 0 if latency else 2
-    with running((orchestrator, (bootstrap, prefix, linger_ms)), (participants, (bootstrap, prefix, linger_ms))):
-        return once(_drive, bootstrap, prefix, sagas, latency, failing)  # type: ignore[no-any-return]
+    once(clients.create_topics, site.bootstrap, {name: {} for name in names}, {})
+    linger_ms = 0 if latency or per_s else 2
+    roles: list[tuple[Any, tuple[Any, ...]]] = [
+        (orchestrator, (site.bootstrap, prefix, linger_ms, instance)) for instance in range(orchestrators)
+    ]
+    with running(*roles, (participants, (site.bootstrap, prefix, linger_ms))) as pids:
+        watched = {**pids, "broker": [site.broker]}
+        return once(  # type: ignore[no-any-return]
+            _drive, site.bootstrap, prefix, sagas, latency, failing, per_s, watched
+        )
 
 
-def _drive(bootstrap: str, prefix: str, sagas: int, latency: bool, failing: bool) -> dict[str, float]:
+def _drive(
+    bootstrap: str, prefix: str, sagas: int, latency: bool, failing: bool, per_s: float | None, pids: Pids
+) -> dict[str, float]:
     starts = []
     for _ in range(sagas + clients.warm_up(latency)):
         saga_id = str(uuid4())
-        value = encoded(saga_id, 0, failing)
-        starts.append(clients.StartRecord(f"{prefix}inbox", None, saga_id.encode(), value, HEADERS))
-    writer = clients.producer(bootstrap, linger_ms=0 if latency else 5)
+        value, key = encoded(saga_id, 0, failing), saga_id.encode()
+        starts.append(clients.StartRecord(f"{prefix}inbox", None, key, value, HEADERS, key))
+    writer = clients.producer(bootstrap, linger_ms=0 if latency or per_s else 5)
     ends = clients.Ends(bootstrap, f"{prefix}events")
-    if latency:
-        return clients.one_by_one(writer, starts, ends)
-    return {"sagas_per_s": clients.saturated(writer, starts, ends)}
+    return clients.driven(writer, starts, ends, pids, latency=latency, per_s=per_s)

@@ -26,7 +26,9 @@ from sagakit.ports.log import (
     TopicPartition,
     Work,
 )
-from tests.bench import clients, engine
+from tests.bench import engine
+from tests.bench.loads import PARTITIONS
+from tests.bench.world import REPLIES, World
 
 BATCH: Final = 2_000
 APPENDED_MS: Final = 1_795_000_000_000
@@ -40,7 +42,7 @@ class ListLog:
         self._replies = replies
         self._changes: list[Change] = []
         self._waiting: list[Record] = []
-        self._ends = [0] * clients.PARTITIONS
+        self._ends = [0] * PARTITIONS
         self.spent_s = 0.0
         self.records = 0
 
@@ -113,9 +115,9 @@ class ListDefinitions:
 
 def measure(sagas: int, rounds: int) -> None:
     """Print the best of some rounds: what the code costs when nothing else disturbs it."""
-    world = engine.World("unused:1", "loop-")
+    world = World("unused:1", "loop-")
     answers = {
-        world.topics.commands(service): engine.REPLIES[command][0]
+        world.topics.commands(service): REPLIES[command][0]
         for service, command in zip(
             engine.SERVICES,
             ("shop.inventory.ReserveStock", "shop.payments.ChargeCard", "shop.shipping.BookParcel"),
@@ -136,7 +138,7 @@ def measure(sagas: int, rounds: int) -> None:
     best_s = float("inf")
     for number in range(rounds):
         for one in range(sagas):
-            start = engine.start(world, number * sagas + one, False)
+            start = engine.start(world, number * sagas + one)
             assert start.partition is not None
             headers = [(name, value) for name, value in start.headers if isinstance(value, bytes)]
             log.put(Outgoing(world.topics.inbox, start.partition, start.key, start.value, headers))

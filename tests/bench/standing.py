@@ -12,73 +12,42 @@ from confluent_kafka import TopicPartition as Position
 from sagakit.adapters.client_properties import ClientProperties
 from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.app.orchestrator import calm_garbage_collector
-from sagakit.contracts import envelope
 from sagakit.contracts.payload import PlainPayloadCodec
 from sagakit.contracts.snapshots import encode_state
-from sagakit.core import ids
-from sagakit.core.address import Address
 from sagakit.core.schedule import next_due_ms
-from sagakit.core.state import Saga, Status, Step, StepStatus
 from sagakit.orchestrator.memory import Entry, PartitionMemory
 from sagakit.ports.log import Assigned, Restored, StateRead, TopicPartition
 from tests.bench import clients, engine
-from tests.bench.roles import once, running
+from tests.bench.loads import ORDERS, PARTITIONS, Load
+from tests.bench.roles import Site, once, running
+from tests.bench.waiting import waiting_saga, write_states
+from tests.bench.world import World
 
 _STATE_TOPICS: Final = {"cleanup.policy": "compact"}
 
 
-def waiting_saga(number: int) -> Saga:
-    """A saga of the order definition that waits for its second reply."""
-    key = f"order-{number:08d}"
-    start = {name: engine.ORDER[name] for name in ("address", "amount_cents", "card_token", "currency", "customer_id")}
-    now_ms = 1_795_000_000_000 + number
-    return Saga(
-        saga_id=ids.saga_id("default", "three-steps", key),
-        run=number,
-        seq=5,
-        definition="three-steps",
-        version=1,
-        engine_level=1,
-        key=key,
-        status=Status.RUNNING,
-        at_ms=now_ms,
-        deadline_at_ms=now_ms + 900_000,
-        start_message_id=f"start-{number}",
-        data={"start": {**start, "order_id": key, "items": engine.ORDER["items"]}, "reserve": {}},
-        steps={
-            Address("reserve"): Step(status=StepStatus.SUCCEEDED, attempt=1),
-            Address("charge"): Step(status=StepStatus.IN_FLIGHT, attempt=1, unknown=(1,), due_at_ms=now_ms + 60_000),
-        },
-    )
+_ONE: Final = Load(partitions=1)
 
 
 def _fill(bootstrap: str, prefix: str, snapshots: int) -> None:
-    world = engine.World(bootstrap, prefix)
-    payloads = PlainPayloadCodec(world.avro)
+    world = World(bootstrap, prefix, _ONE)
     inbox, state = world.topics.inbox, world.topics.state
-    clients.create_topics(bootstrap, {inbox: {}, state: _STATE_TOPICS}, {inbox: 1, state: 1})
-    writer = clients.producer(bootstrap, linger_ms=20)
-    for number in range(snapshots):
-        saga = waiting_saga(number)
-        headers: list[tuple[str, str | bytes | None]] = [(envelope.DUE, b"%d" % (next_due_ms(saga) or 0))]
-        writer.produce(state, encode_state(saga, world.own, payloads), saga.saga_id, partition=0, headers=headers)
-        writer.poll(0)
+    clients.create_topics(bootstrap, {inbox: {}, state: _STATE_TOPICS}, {}, 1)
+    write_states(world, snapshots)
+    writer = clients.producer(bootstrap, linger_ms=0)
     writer.produce(inbox, b"one", b"one", partition=0)
     writer.flush()
-    offsets = clients.consumer(bootstrap, world.topics.orchestrator_group)
-    offsets.commit(offsets=[Position(inbox, 0, 0)], asynchronous=False)
-    offsets.close()
 
 
-def restore(bootstrap: str, snapshots: int) -> dict[str, float]:
+def restore(site: Site, snapshots: int) -> dict[str, float]:
     """Snapshots a second from the begin of a restore to memory that may decide."""
     prefix = f"restore-{uuid4().hex[:8]}-"
-    once(_fill, bootstrap, prefix, snapshots)
-    return {"snapshots_per_s": once(_restore, bootstrap, prefix, snapshots)}
+    once(_fill, site.bootstrap, prefix, snapshots)
+    return {"snapshots_per_s": once(_restore, site.bootstrap, prefix, snapshots)}
 
 
 def _restore(bootstrap: str, prefix: str, snapshots: int) -> float:
-    topics = engine.World(bootstrap, prefix).topics
+    topics = World(bootstrap, prefix).topics
     calm_garbage_collector()  # as every orchestrator process does
     log = KafkaLog(
         ClientProperties({"bootstrap.servers": bootstrap}),
@@ -103,15 +72,15 @@ def _restore(bootstrap: str, prefix: str, snapshots: int) -> float:
     return snapshots / took_s
 
 
-def bare_restore(bootstrap: str, snapshots: int) -> dict[str, float]:
+def bare_restore(site: Site, snapshots: int) -> dict[str, float]:
     """The same by a bare consumer that fills a dictionary."""
     prefix = f"bare-{uuid4().hex[:8]}-"
-    once(_fill, bootstrap, prefix, snapshots)
-    return {"snapshots_per_s": once(_bare_restore, bootstrap, prefix, snapshots)}
+    once(_fill, site.bootstrap, prefix, snapshots)
+    return {"snapshots_per_s": once(_bare_restore, site.bootstrap, prefix, snapshots)}
 
 
 def _bare_restore(bootstrap: str, prefix: str, snapshots: int) -> float:
-    topics = engine.World(bootstrap, prefix).topics
+    topics = World(bootstrap, prefix).topics
     reader = clients.consumer(
         bootstrap,
         f"{prefix}bare",
@@ -134,13 +103,13 @@ def _bare_restore(bootstrap: str, prefix: str, snapshots: int) -> float:
     return snapshots / took_s
 
 
-def memory(_: str, sagas: int) -> dict[str, float]:
+def memory(sagas: int) -> dict[str, float]:
     """Bytes of resident memory for each saga that only waits, as a restore leaves it."""
     return {"bytes_per_waiting_saga": once(_memory, sagas), "bytes_of_its_snapshot": once(_snapshot_size)}
 
 
 def _memory(sagas: int) -> float:
-    world = engine.World("unused:1", "memory.")
+    world = World("unused:1", "memory.")
     payloads = PlainPayloadCodec(world.avro)
     held = PartitionMemory()
     gc.collect()
@@ -153,7 +122,7 @@ def _memory(sagas: int) -> float:
 
 
 def _snapshot_size() -> float:
-    world = engine.World("unused:1", "memory.")
+    world = World("unused:1", "memory.")
     return float(len(encode_state(waiting_saga(1), world.own, PlainPayloadCodec(world.avro))))
 
 
@@ -161,21 +130,17 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def wire(bootstrap: str, sagas: int) -> dict[str, float]:
+def wire(site: Site, sagas: int) -> dict[str, float]:
     """Records and bytes (keys, values, headers, uncompressed) for each saga that completes, by topic."""
-    prefix = f"wire-{uuid4().hex[:8]}-"
-    once(engine.set_up, bootstrap, prefix)
-    roles = [
-        (engine.orchestrator, (bootstrap, prefix, 0, 2 * clients.PARTITIONS)),
-        (engine.participants, (bootstrap, prefix, 2, False)),
-    ]
-    with running(*roles):
-        once(engine.drive, bootstrap, prefix, sagas, False, False)
+    bootstrap, prefix = site.bootstrap, f"wire-{uuid4().hex[:8]}-"
+    once(engine.set_up, bootstrap, prefix, ORDERS)
+    with running(*engine.roles(bootstrap, prefix, ORDERS, linger_ms=2)):
+        once(engine.drive, bootstrap, prefix, ORDERS, sagas, False, None, {})
     return dict(once(_count, bootstrap, prefix, sagas + clients.warm_up(latency=False)))
 
 
 def _count(bootstrap: str, prefix: str, sagas: int) -> Mapping[str, float]:
-    topics = engine.World(bootstrap, prefix).topics
+    topics = World(bootstrap, prefix).topics
     counted = {
         "inbox": [topics.inbox],
         "backlog": [topics.backlog],
@@ -197,9 +162,9 @@ def _count(bootstrap: str, prefix: str, sagas: int) -> Mapping[str, float]:
 
 def _sizes(bootstrap: str, topic: str) -> tuple[int, int]:
     reader = clients.consumer(bootstrap, f"{topic}-sizes", **{"enable.partition.eof": True})
-    reader.assign([Position(topic, partition, 0) for partition in range(clients.PARTITIONS)])
+    reader.assign([Position(topic, partition, 0) for partition in range(PARTITIONS)])
     records = size = ended = 0
-    while ended < clients.PARTITIONS:
+    while ended < PARTITIONS:
         for message in reader.consume(1000, 1.0):
             if message.error():
                 ended += 1

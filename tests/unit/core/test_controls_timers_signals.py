@@ -349,3 +349,7 @@ def test_an_undecodable_record_is_dead_lettered_beside_every_saga(live: bool) ->
     assert (story.state, fact.header.seq) == (before, None)
     assert isinstance(fact, RecordDeadLettered)
     assert fact.dead_letter_topic == "saga.dlq"
+
+
+def test_a_state_without_signals_is_never_due() -> None:
+    assert next_due_ms(Early(saga_id="s-1", signals=())) is None
