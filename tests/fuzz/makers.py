@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
@@ -26,11 +27,25 @@ _STEPS: Final = (None, "reserve", "charge", "pack", "ship", "confirm", "look", "
 _VERSIONS: Final = (0, -1, 3, 4, 2**31, 2**63 - 1)
 
 
+KINDS: Final = ("start", "reply", "control", "signal", "event")
+"""What the inbox and the trigger topics bring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A record, what it was made as, and what was then made wrong about it."""
+
+    record: Record
+    kind: str
+    wrong: tuple[str, ...]
+
+
 class Maker:
-    """Makes the next record; `commands` holds those that may be replied to."""
+    """Makes the next record; `commands` holds those that may be replied to, `parked` sagas that wait for a person."""
 
     def __init__(self, random: Random, topics: Topics, own: OwnRecords, registry: Registry) -> None:
         self.commands: list[Record] = []
+        self.parked: list[str] = []
         self.now_ms = 1_760_000_000_000
         self._random = random
         self._topics = topics
@@ -38,25 +53,27 @@ class Maker:
         self._registry = registry
         self._numbers = 0
 
-    def next(self) -> Record:
+    def next(self) -> Made:
         """A record for the inbox or a trigger topic; half of them have something wrong with them."""
-        random, kind = self._random, self._random.random()
-        if self.commands and kind < 0.55:
+        random, chance = self._random, self._random.random()
+        if self.commands and chance < 0.55:
             again = random.random() < 0.2  # else each is answered once, the oldest first
-            record = self.reply(random.choice(self.commands) if again else self.commands.pop(0))
-        elif kind < 0.63:
-            record = self.control()
-        elif kind < 0.7:
-            record = self.signal()
-        elif kind < 0.85:
-            record = self.start()
+            kind, record = "reply", self.reply(random.choice(self.commands) if again else self.commands.pop(0))
+        elif chance < 0.63:
+            kind, record = "control", self.control()
+        elif chance < 0.7:
+            kind, record = "signal", self.signal()
+        elif chance < 0.85:
+            kind, record = "start", self.start()
         else:
-            record = self.event()
+            kind, record = "event", self.event()
+        wrong: list[str] = []
         if random.random() < 0.5:
-            record = mutated(random, record, self._own)
+            record = mutated(random, record, self._own, wrong)
             if random.random() < 0.05:  # for another saga, which lives
                 record = record._replace(key=self._some_saga()[2].encode())
-        return record
+                wrong.append("another_saga")
+        return Made(record, kind, tuple(wrong))
 
     def start(self) -> Record:
         """A start through the inbox."""
@@ -119,7 +136,7 @@ class Maker:
     def control(self) -> Record:
         """What an operator asks for, sensible or not."""
         random = self._random
-        _, _, one = self._some_saga()
+        one = self._known_saga()
         step = random.choice(_STEPS)
         control = messages.ControlMessage(
             saga_id=one,
@@ -135,7 +152,7 @@ class Maker:
     def signal(self) -> Record:
         """A signal, for a saga that may never come."""
         random = self._random
-        _, _, one = self._some_saga()
+        one = self._known_saga()
         payload = random.choice((None, self._odd(shop.payload("sim.Hint", {"text": "t" * random.choice((1, 5_000))}))))
         signal = messages.SignalMessage(
             saga_id=one,
@@ -205,6 +222,15 @@ class Maker:
         definition = self._random.choice(("order", "visit", "audit"))
         key = f"k{self._random.randrange(max(1, self._numbers // 4))}"
         return definition, key, saga_id(NAMESPACE, definition, key)
+
+    def _known_saga(self) -> str:
+        """The id of a saga: mostly of one that runs or waits for a person."""
+        chance = self._random.random()
+        if self.parked and chance < 0.4:
+            return self._random.choice(self.parked)
+        if self.commands and chance < 0.7:
+            return (self._random.choice(self.commands).key or b"").decode(errors="replace")
+        return self._some_saga()[2]
 
     def _order(self, key: str) -> Payload:
         random = self._random

@@ -117,10 +117,8 @@ def _header_twice(random: Random, record: Record) -> Record:
 
 
 def _header_without_value(random: Random, record: Record) -> Record:
-    """Kafka knows headers without a value, which the port's type does not tell of."""
-    missing: Any = None
     headers = list(record.headers)
-    headers.insert(random.randint(0, len(headers)), (random.choice((*_HEADERS, "x", "")), missing))
+    headers.insert(random.randint(0, len(headers)), (random.choice((*_HEADERS, "x", "")), None))
     return record._replace(headers=headers)
 
 
@@ -178,12 +176,20 @@ MUTATIONS: Final[Sequence[Mutation]] = (
 )
 
 
-def mutated(random: Random, record: Record, own: OwnRecords) -> Record:
-    """A record with one, sometimes several things wrong with it; now and then nothing."""
-    if random.random() < 0.3:
-        record = _fields_changed(random, record, own)
+NAMES: Final = frozenset(one.__name__.removeprefix("_") for one in MUTATIONS) | {"fields_changed"}
+"""What can be wrong with a record."""
+
+
+def mutated(random: Random, record: Record, own: OwnRecords, wrong: list[str] | None = None) -> Record:
+    """A record with one, sometimes several things wrong with it; now and then nothing. `wrong` is told their names."""
+    done: list[str] = [] if wrong is None else wrong
+    if random.random() < 0.3 and (changed := _fields_changed(random, record, own)) is not record:
+        record = changed
+        done.append("fields_changed")
     for _ in range(random.choice((0, 1, 1, 1, 2, 3))):
-        record = random.choice(MUTATIONS)(random, record)
+        mutation = random.choice(MUTATIONS)
+        record = mutation(random, record)
+        done.append(mutation.__name__.removeprefix("_"))
     return record
 
 

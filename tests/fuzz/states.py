@@ -41,12 +41,10 @@ class StateFuzz(Fuzz):
 
     def _round(self, spoiled: list[tuple[Record, StateRecord, StateRecord]]) -> None:
         self._log.rebalance()
-        self._caused.clear()
-        self._sent_on.clear()
+        self._forget()
         batch = [self._placed(self._maker.next()) for _ in range(_BATCH)]
-        answered: set[tuple[str, int, int]] = set()
         for _ in range(_CYCLES):
-            answered |= self._pass()
+            self._pass()
         held = self._orchestrator.health().blocked
         self.found.answers["stood still" if held else "went on"] += 1
         for number in range(PARTITIONS):
@@ -61,17 +59,17 @@ class StateFuzz(Fuzz):
         self._log.rebalance()
         cycles = 0
         while not self._log.is_read and cycles < _CYCLES_MAX:
-            answered |= self._pass()
+            self._pass()
             cycles += 1
         if not self._log.is_read:
             self.found.problems.append(f"stands still though its states are mended: {self._orchestrator.health()}")
         self._log.forget()
-        self._look_for(batch, answered)
+        self._account(batch)
 
-    def _pass(self) -> set[tuple[str, int, int]]:
+    def _pass(self) -> None:
         self._maker.now_ms += self._random.choice((1, 20, 100, 700))
         self._orchestrator.cycle()
-        return self._answers()
+        self._take()
 
     def _spoil(self) -> list[tuple[Record, StateRecord, StateRecord]]:
         """Put something else in place of some states: each with where it lies, as it was, and as it is now."""

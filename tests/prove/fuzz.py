@@ -6,7 +6,9 @@ from random import Random
 from typing import Any, Final
 
 from tests.fuzz import texts
-from tests.fuzz.records import Found, Fuzz
+from tests.fuzz.makers import KINDS
+from tests.fuzz.mutations import NAMES
+from tests.fuzz.records import OUTCOMES, Found, Fuzz
 from tests.fuzz.states import StateFuzz
 from tests.prove.house import require
 from tests.prove.simulation import workers
@@ -35,7 +37,8 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
     Raises:
         ProofFailedError: one was lost, stalled a partition or broke a rule; what escapes as an exception ends it too.
     """
-    answers, published, spoiled = Counter[str](), Counter[str](), Counter[str]()
+    answers, published, spoiled, wrong = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     problems: list[str] = []
     read = 0
     lists = max(1, records // 100 // _TEXTS_CHUNK)
@@ -43,6 +46,9 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
         for found in pool.imap_unordered(_records, _chunks(records, seed)):
             read += found.records
             answers += found.answers
+            wrong += found.wrong
+            for kind, became in found.outcomes.items():
+                outcomes[kind] += became
             published += found.definitions
             problems += found.problems
         for found in pool.imap_unordered(_states, _rounds(records, seed)):
@@ -54,12 +60,18 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
             schemas += each[1]
     require(not problems, f"{len(problems)} problems: " + "\n".join(problems[:_TOLD]))
     require(definitions["accepted"] > 0 and schemas["accepted"] > 0, "no mutated definition or schema was right")
+    accounted = sum(each.total() for each in outcomes.values())
+    require(accounted == read >= records, f"{accounted} of {read} records are accounted for, {records} were asked for")
     missing = [f"no {one}" for one in _WANTED if not answers[one]]
+    missing += [f"no {kind} {outcome}" for kind in KINDS for outcome in OUTCOMES[kind] if not outcomes[kind][outcome]]
+    missing += [f"nothing wrong by {one}" for one in sorted(NAMES) if not wrong[one]]
     missing += [f"no published definition was {one}" for one in ("known", "of no use") if not published[one]]
     missing += [f"no partition {one} with a spoiled state" for one in ("stood still", "went on") if not spoiled[one]]
     require(not missing, f"not provoked: {', '.join(missing)}")
     return {
         "records": read,
+        "outcomes": {kind: dict(each.most_common()) for kind, each in outcomes.items()},
+        "wrong": dict(wrong.most_common()),
         "transitions": dict(answers.most_common()),
         "published_definitions": dict(published),
         "rounds_with_spoiled_states": dict(spoiled),
