@@ -20,6 +20,7 @@ from sagakit.testing.errors import ServerError
 from tests.prove import (
     bad_input,
     core_mutants,
+    failover,
     fuzz,
     fuzz_kafka,
     kills,
@@ -50,6 +51,14 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
     ),
     "outage": lambda house, folder, o: outage.prove(
         house, folder, prefix="outage.", sagas=o.sagas or 2_000, seed=o.seed
+    ),
+    "failover": lambda house, folder, o: failover.prove(
+        house,
+        folder,
+        prefix="failover.",
+        sizes=[o.sagas] if o.sagas else failover.SIZES,
+        rounds=o.count or 3,
+        seed=o.seed,
     ),
     "fuzz-kafka": lambda house, folder, o: fuzz_kafka.prove(
         house, folder, prefix="fuzz.", records=o.count or 100_000, seed=o.seed

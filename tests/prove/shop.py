@@ -3,7 +3,7 @@ line, orders placed as long as it takes, and all that happens watched."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +57,9 @@ from tests.prove.house import House, ProofFailedError, require
 
 QUICK_ORDER: Final = Path(__file__).with_name("quick_order.yaml")
 BY_HAND: Final = Path(__file__).with_name("by_hand.yaml")
+LONG_WAIT: Final = Path(__file__).with_name("long_wait.yaml")
 DESK: Final = "desk"
-"""The service of `by_hand.yaml`."""
+"""The service of `by_hand.yaml` and `long_wait.yaml`."""
 
 WAIT_S: Final = 90.0
 _TICK_S: Final = 0.05
@@ -131,7 +132,7 @@ class Shop:
         bundles = [bundle_of(file) for file in self.cast.definitions]
         for one in bundles:
             self.know(one)
-        others = [DESK] if BY_HAND in self.cast.definitions else []
+        others = [DESK] if {BY_HAND, LONG_WAIT} & set(self.cast.definitions) else []
         provision(self.settings, bundles, others)
         self.properties = client_properties(self.settings)
         self.registry = self._closings.enter_context(connect_registry(self.settings))
@@ -372,6 +373,16 @@ class Shop:
                         del left[partition]
         finally:
             consumer.close()
+
+    def stable_ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Up to where these can be read committed."""
+        return self._offsets.stable_ends(partitions)
+
+    def has_consumed(self, partitions: Collection[TopicPartition]) -> bool:
+        """Whether the orchestrators have committed all that these hold."""
+        ends = self.stable_ends(partitions)
+        committed = self._groups[self.topics.orchestrator_group].committed(ends)
+        return all(committed[one] >= end for one, end in ends.items() if end)
 
     @property
     def admin(self) -> AdminClient:
