@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from sagakit.demo.stage import DemoError
 from sagakit.telemetry.logging import configure_logging
 from sagakit.testing.errors import ServerError
 from tests.prove import (
+    away,
     bad_input,
     core_mutants,
     failover,
@@ -38,10 +40,22 @@ HousePart = Callable[[House, Path, argparse.Namespace], dict[str, Any]]
 
 RESULTS: Final = Path("proof")
 
+
+def _away(who: str, house: House, folder: Path, o: argparse.Namespace) -> dict[str, Any]:
+    return away.prove(house, folder, prefix=f"away-{who}.", who=who, times=away.times(o.count), seed=o.seed)
+
+
 IN_A_HOUSE: Final[dict[str, HousePart]] = {
-    "kills": lambda house, folder, o: kills.prove(house, folder, prefix="kills.", kills=o.kills or 50, seed=o.seed),
+    "kills": lambda house, folder, o: kills.prove(
+        house,
+        folder,
+        prefix="kills.",
+        kills=o.kills or 500,
+        sagas=o.sagas or (20_000 if o.kills is None else 0),
+        seed=o.seed,
+    ),
     "zombies": lambda house, folder, o: zombies.prove(
-        house, folder, prefix="zombies.", count=o.count or 20, seed=o.seed
+        house, folder, prefix="zombies.", count=o.count or 100, seed=o.seed
     ),
     "restarts": lambda house, folder, o: restarts.prove(
         house, folder, prefix="restarts.", rounds=o.count or 10, seed=o.seed
@@ -52,6 +66,7 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
     "outage": lambda house, folder, o: outage.prove(
         house, folder, prefix="outage.", sagas=o.sagas or 2_000, seed=o.seed
     ),
+    **{f"outage-{who}": partial(_away, who) for who in away.SCENES},
     "failover": lambda house, folder, o: failover.prove(
         house,
         folder,
@@ -103,10 +118,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make prove", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; all without one")
     parser.add_argument("--seed", type=int, default=1, help="other orders, and other moments")
-    parser.add_argument("--kills", type=int, help="kills: how many processes die (default 50)")
+    parser.add_argument("--kills", type=int, help="kills: how many processes die (default 500)")
     parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
     parser.add_argument(
-        "--count", type=int, help="zombies: how many times (default 20); fuzz: records (default 1,000,000)"
+        "--count",
+        type=int,
+        help="zombies: how many times (default 100); outage-…: seconds away (default 300); fuzz: records (default 1,000,000)",
     )
     parser.add_argument("--seeds", type=int, help="simulation, mutants: how many worlds (default 100,000; 3,000)")
     options = parser.parse_args()

@@ -16,6 +16,9 @@ _SLEEPER: Final = 2
 _REFUSED: Final = ("the transaction's outcome is unknown", "a cycle was aborted")
 """What an orchestrator says when the broker takes its transaction no more."""
 
+_DROPPED: Final = "the group has dropped this member"
+"""What it says when it learns that its partitions are others'; without work in hand there is nothing to refuse."""
+
 _IN_COMMIT: Final = "orchestrator.in-commit"
 _INSIDE: Final = ("orchestrator.transaction-open", "orchestrator.before-commit", _IN_COMMIT)
 
@@ -23,25 +26,27 @@ _INSIDE: Final = ("orchestrator.transaction-open", "orchestrator.before-commit",
 def prove(house: House, folder: Path, *, prefix: str, count: int, seed: int = 1) -> dict[str, Any]:
     """Stop and wake that many, by turns within each part of a transaction and at any moment; then compare all.
 
-    Whoever was stopped with work in hand has to try to commit it when it wakes, and has to be refused.
+    Each is fenced: whoever was stopped with work in hand has to try to commit it when it wakes, and has to be refused;
+    whoever had none has to learn that it is no member any more.
     """
     random = Random(seed)
     moments: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
+    fenced: dict[str, Counter[str]] = {}
     with Shop(house, folder, prefix, Cast(seed=seed)) as shop:
         for number in range(count):
             inside = _INSIDE[number // 2 % len(_INSIDE)] if number % 2 == 0 else None
             moment = inside or "at any moment"
             moments[moment] += 1
-            refused[moment] += sleep_and_wake(shop, inside, seed=seed + number, after=random.randrange(5, 60))
+            how = sleep_and_wake(shop, inside, seed=seed + number, after=random.randrange(5, 60))
+            fenced.setdefault(moment, Counter())[how] += 1
         shop.place(40)
         shop.settle()
-        return {"zombies": count, "stopped": dict(moments), "refused": dict(refused), **examine(shop)}
+        return {"zombies": count, "stopped": dict(moments), "fenced": fenced, **examine(shop)}
 
 
-def sleep_and_wake(shop: Shop, inside: str | None, *, seed: int, after: int) -> bool:
+def sleep_and_wake(shop: Shop, inside: str | None, *, seed: int, after: int) -> str:
     """Stop an orchestrator in its `after`-th transaction (or without `inside` at any moment), let the other one take
-    over and end everything, wake it: not a record may be written. Whether it tried to, and was refused."""
+    over and end everything, wake it: not a record may be written. How it was fenced."""
     log = shop.folder / f"stopped-{seed}-{after}.jsonl"
     armed = {"SAGAKIT_FAILPOINTS": f"{inside}=stop:{seed}:after={after}:limit=1", "SAGAKIT_FAILPOINT_LOG": str(log)}
     shop.troupe.stop(f"orchestrator-{_SLEEPER}")
@@ -56,19 +61,22 @@ def sleep_and_wake(shop: Shop, inside: str | None, *, seed: int, after: int) -> 
     shop.place(40)
     try:
         shop.settle()
-        refused = _wake(shop, sleeper)
+        awake = _wake(shop, sleeper)
     finally:
         sleeper.resume()
+    if any(words in awake for words in _REFUSED):
+        return "its transaction was refused"
     # A commit that was under way may have reached the broker: then it was no zombie's any more, and nothing is refused.
     require(
-        refused or inside in (None, _IN_COMMIT),
+        inside in (None, _IN_COMMIT),
         f"an orchestrator was stopped {inside} and was not refused when it woke, so nothing was shown of it: {log}",
     )
-    return refused
+    require(_DROPPED in awake, f"an orchestrator slept and was a member of its group all the while: {awake[-2_000:]}")
+    return "the group had dropped it"
 
 
-def _wake(shop: Shop, sleeper: Process) -> bool:
-    """Wake it, and wait until it is at work again; whether it says that it was refused."""
+def _wake(shop: Shop, sleeper: Process) -> str:
+    """Wake it, and wait until it is at work again; what it says meanwhile."""
     transitions, states = shop.watch.transitions, latest_states(shop)
     offsets = dict(shop.watch.next_offsets)
     said = len(sleeper.output())
@@ -83,5 +91,4 @@ def _wake(shop: Shop, sleeper: Process) -> bool:
         f"a zombie wrote after it woke: {shop.watch.transitions - transitions} transitions, or messages",
     )
     require(latest_states(shop) == states, "a zombie changed the state of a saga")
-    awake = sleeper.output()[said:]
-    return any(words in awake for words in _REFUSED)
+    return sleeper.output()[said:]
