@@ -17,7 +17,7 @@ import pytest
 from sagakit.core.placement import partition_of
 from sagakit.ports.log import Outgoing
 from sagakit.testing.fixtures import start_or_skip
-from tests.prove import bad_input, kills, outage, restarts, starts, triggers, zombies
+from tests.prove import away, bad_input, failover, kills, outage, restarts, starts, triggers, zombies
 from tests.prove.evidence import examine
 from tests.prove.house import House, ProofFailedError, describe_house
 from tests.prove.shop import Cast, Shop
@@ -130,6 +130,18 @@ def test_after_an_outage_the_replies_beat_the_timers(house: House, tmp_path: Pat
     """Rule 14: a reply in the log beats its timeout."""
     counts = outage.prove(house, tmp_path / "shop", prefix=_prefix(), sagas=60)
     assert counts["completed"] == 60
+
+
+def test_what_waits_for_an_absent_participant_is_not_undone(house: House, tmp_path: Path) -> None:
+    counts = away.prove(house, tmp_path / "away", prefix=_prefix(), who="participant", times=away.Times(2, 7, 2))
+    assert counts["steps_timed_out"] > 0
+
+
+def test_the_survivor_takes_over_what_was_in_flight(house: House, tmp_path: Path) -> None:
+    """The open transaction of the dead one is ended, and holds nobody up for the whole of its timeout."""
+    counts = failover.prove(house, tmp_path / "shop", prefix=_prefix(), sizes=[300], rounds=1)["300 sagas"]
+    assert counts["fenced"] == 1
+    assert counts["completed"] == counts["answered_after"] == 100
 
 
 def test_bad_input_and_absent_servers_have_their_answers(house: House, tmp_path: Path) -> None:

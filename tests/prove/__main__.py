@@ -119,11 +119,12 @@ def main() -> int:
     parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; all without one")
     parser.add_argument("--seed", type=int, default=1, help="other orders, and other moments")
     parser.add_argument("--kills", type=int, help="kills: how many processes die (default 500)")
-    parser.add_argument("--sagas", type=int, help="starts: how many wait (default 10,000)")
+    parser.add_argument("--sagas", type=int, help="how many at least, or how many wait; failover: in flight")
     parser.add_argument(
         "--count",
         type=int,
-        help="zombies: how many times (default 100); outage-…: seconds away (default 300); fuzz: records (default 1,000,000)",
+        help="zombies: how many times (default 100); failover: rounds (3); outage-…: seconds away (300); "
+        "fuzz: records (1,000,000); fuzz-kafka: records (100,000)",
     )
     parser.add_argument("--seeds", type=int, help="simulation, mutants: how many worlds (default 100,000; 3,000)")
     options = parser.parse_args()
