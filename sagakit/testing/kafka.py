@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -46,6 +47,8 @@ ADMIN_USER = "admin"  # the super user of a TLS cluster; its password is made up
 _START_TIMEOUT_S = 90
 _STOP_TIMEOUT_S = 15
 _FORMAT_TIMEOUT_S = 60
+
+_LEADS = re.compile(r"Completed transition to Leader(?:State)?\(.*?epoch=(?P<epoch>\d+)")
 
 
 class KafkaServer(Protocol):
@@ -204,6 +207,17 @@ class KafkaCluster:
         self._tls = None
         self._addresses = ()
         self._remove_temporary()
+
+    def controller(self) -> int:
+        """The broker that leads the controllers' quorum, by what the brokers have logged."""
+        led = [
+            (int(found["epoch"]), broker)
+            for broker, process in self._processes.items()
+            for found in _LEADS.finditer(process.log_path.read_text(errors="replace"))
+        ]
+        if not led:
+            raise ServerError(f"No broker has said that it leads the quorum; the logs are in {self._logs}.")
+        return max(led)[1]
 
     def kill_broker(self, broker: int) -> None:
         """Kill a broker (SIGKILL): what a lost machine looks like to the others."""

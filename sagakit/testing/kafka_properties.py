@@ -21,6 +21,7 @@ LOG4J_CONFIGURATION = """\
     <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
     <Logger name="kafka.server.BrokerServer" level="INFO"/>
     <Logger name="kafka.authorizer.logger" level="INFO"/>
+    <Logger name="org.apache.kafka.raft.QuorumState" level="INFO"/>
   </Loggers>
 </Configuration>
 """

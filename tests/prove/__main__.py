@@ -21,6 +21,8 @@ from sagakit.testing.errors import ServerError
 from tests.prove import (
     away,
     bad_input,
+    brokers,
+    compaction,
     core_mutants,
     failover,
     fuzz,
@@ -60,6 +62,12 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
     "restarts": lambda house, folder, o: restarts.prove(
         house, folder, prefix="restarts.", rounds=o.count or 10, seed=o.seed
     ),
+    "brokers": lambda house, folder, o: brokers.prove(
+        house, folder, prefix="brokers.", leaders=o.count or 20, seed=o.seed
+    ),
+    "compaction": lambda house, folder, o: compaction.prove(
+        house, folder, prefix="compaction.", rounds=o.count or 12, seed=o.seed
+    ),
     "starts": lambda house, folder, o: starts.prove(
         house, folder, prefix="starts.", sagas=o.sagas or 10_000, seed=o.seed
     ),
@@ -87,7 +95,7 @@ IN_A_HOUSE: Final[dict[str, HousePart]] = {
 }
 """On a real broker and registry, with real processes."""
 
-BROKERS: Final = {"restarts": 3}
+BROKERS: Final = {"restarts": 3, "brokers": 3, "compaction": 3}
 """How many brokers a part has, if more than one."""
 
 ALONE: Final[dict[str, Part]] = {
@@ -99,9 +107,9 @@ ALONE: Final[dict[str, Part]] = {
 """Without a server."""
 
 
-def _in_a_house(part: HousePart, brokers: int) -> Part:
+def _in_a_house(part: HousePart, count: int) -> Part:
     def prove(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-        with open_house(folder / "house", brokers) as house:
+        with open_house(folder / "house", count) as house:
             return part(house, folder / "shop", options)
 
     return prove

@@ -13,6 +13,9 @@ from sagakit.testing.registry import RealRegistry
 
 PARTITIONS: Final = 4
 
+_PROPERTIES: Final = {**BROKER, "log.cleaner.backoff.ms": "500"}
+"""What is to be compacted is, without a wait of 15 seconds."""
+
 Say = Callable[[str], None]
 
 
@@ -49,7 +52,9 @@ class House:
 
 def describe_house(folder: Path, brokers: int = 1) -> House:
     """A house whose data and logs go under `folder`; nothing runs yet."""
-    kafka = KafkaCluster(brokers, log_directory=folder / "logs", data_directory=folder / "kafka", properties=BROKER)
+    kafka = KafkaCluster(
+        brokers, log_directory=folder / "logs", data_directory=folder / "kafka", properties=_PROPERTIES
+    )
     return House(kafka=kafka, registry=RealRegistry(log_directory=folder / "logs", data_directory=folder / "registry"))
 
 

@@ -40,7 +40,7 @@ def prove(house: House, folder: Path, *, prefix: str, sagas: int, seed: int = 1)
         runs = {one: shop.watch.sagas[one].runs for one in ids}
         twice = [one for one, times in runs.items() if times != 1 and one not in within.late]
         require(not twice, f"{len(twice)} of {len(ids)} starts ran more than once: {twice[:5]}")
-        _compare_with_ledger(shop, runs)
+        compare_with_ledger(shop, runs)
         return {"waited_windows": 3, "repeats_while_marked": within.count, **examine(shop, books=False)}
 
 
@@ -73,7 +73,7 @@ def _repeats_within_the_window(shop: Shop, earlier: frozenset[str]) -> _Within:
     return within
 
 
-def _compare_with_ledger(shop: Shop, runs: dict[str, int]) -> None:
+def compare_with_ledger(shop: Shop, runs: dict[str, int]) -> None:
     """The stock was reserved, or refused, once for each run."""
     done = [one for one in read_shop(shop.ledgers).ledgers["inventory"].effects if one.what in ("effect", "rejection")]
     told = {one.saga_id for one in done}
