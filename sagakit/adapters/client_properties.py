@@ -45,6 +45,11 @@ PROTECTED: Final[Mapping[str, str]] = {
 # Takeover must come before the dead member's transaction times out (10 s), or fencing it buys nothing.
 _SESSION: Final[dict[str, Property]] = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 2_000}
 
+# A broker that stands still with its connections open (a frozen machine, a network that swallows packets) is given up
+# after so long, and its partitions are looked for elsewhere; librdkafka's own 60 s would hold up whoever waits. A
+# transactional producer takes its transaction's timeout for it by itself.
+_STILL: Final[dict[str, Property]] = {"socket.timeout.ms": 9_000}
+
 _SECRET: Final = re.compile(r"password|secret|\.pem$|oauthbearer\.config|token|assertion|sasl\.username")
 
 
@@ -73,11 +78,12 @@ class ClientProperties:
         `max.poll.interval.ms` all the same, and its own 45 s refuse a shorter one.
         """
         session = _SESSION if self.group_protocol == "classic" else {}  # else the broker's group configuration says it
-        return self._merge("consumer", {**session, **defaults}, fixed)
+        return self._merge("consumer", {**_STILL, **session, **defaults}, fixed)
 
     def producer(self, *, defaults: Properties, fixed: Properties) -> dict[str, Property]:
         """The properties of a producer: `defaults`, over them the user's, over them `fixed`."""
-        return self._merge("producer", defaults, fixed)
+        still = {} if "transactional.id" in fixed else _STILL
+        return self._merge("producer", {**still, **defaults}, fixed)
 
     def admin(self) -> dict[str, Property]:
         """The properties of an admin client.

@@ -58,7 +58,14 @@ def offset_reader_properties(properties: ClientProperties, group: str) -> dict[s
 class GroupConsumer:
     """A member of the consumer group. Partitions are assigned paused, and run from `start` on."""
 
-    def __init__(self, properties: ClientProperties, group: str, batch_records_max: int, offsets: Offsets) -> None:
+    def __init__(
+        self,
+        properties: ClientProperties,
+        group: str,
+        batch_records_max: int,
+        offsets: Offsets,
+        client_id: str | None = None,
+    ) -> None:
         classic = properties.group_protocol == "classic"
         self._consumer: Consumer = make_consumer(
             {
@@ -71,6 +78,7 @@ class GroupConsumer:
                         "auto.offset.reset": "error",
                         "isolation.level": "read_committed",
                         **(_CLASSIC if classic else {}),
+                        **({} if client_id is None else {"client.id": client_id}),
                     },
                 ),
                 "logger": _logger,

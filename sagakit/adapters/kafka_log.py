@@ -60,17 +60,18 @@ class KafkaLog:
         group: str,
         transactional_id: str,
         state_topics: Mapping[str, str],
+        client_id: str | None = None,
         batch_records_max: int = 2_000,
     ) -> None:
         """Connect, and end what an earlier process with this `transactional_id` left open.
 
         `transactional_id` is unique to the instance and, best, the same after a restart. `state_topics` maps each topic
-        that has state to the topic of that state, partition by partition. A batch has at most `batch_records_max`
-        records.
+        that has state to the topic of that state, partition by partition. `client_id` is how the group's coordinator
+        names this member to others. A batch has at most `batch_records_max` records.
         """
         self._producer = TransactionalProducer(properties, transactional_id, frozenset(state_topics.values()))
         self._offsets = Offsets(properties)
-        self._consumer = GroupConsumer(properties, group, batch_records_max, self._offsets)
+        self._consumer = GroupConsumer(properties, group, batch_records_max, self._offsets, client_id)
         self._restorer = Restorer(properties, group, transactional_id, state_topics, self._offsets)
         self._closed = False
         self._closing = threading.Event()

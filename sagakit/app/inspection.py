@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
 
 import structlog
 
@@ -21,7 +20,7 @@ from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.masking import compile_mask
 from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.payload import PlainPayloadCodec
-from sagakit.contracts.snapshots import decode_state
+from sagakit.contracts.snapshots import EARLY, decode_state
 from sagakit.contracts.transitions import UnknownKind, decode_transition
 from sagakit.core import ids, schedule
 from sagakit.core.address import Address
@@ -37,8 +36,6 @@ _log = structlog.get_logger("sagakit.inspection")
 
 Progress = Callable[[int, int], None]
 """Told how many records of how many were read."""
-
-_EARLY: Final = "/early"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +64,7 @@ def find(settings: Settings, saga_id: str, progress: Progress) -> Found:
         LogUnavailableError, RegistryUnavailableError: a server does not answer.
         UndecodableError: the state cannot be read by this release.
     """
-    wanted = {saga_id.encode(), f"{saga_id}{_EARLY}".encode()}
+    wanted = {saga_id.encode(), saga_id.encode() + EARLY}
     latest: dict[bytes, bytes | None] = {}
     with connect_reader(settings) as reader:
         partition = _partition(reader, settings.topics.state, saga_id)

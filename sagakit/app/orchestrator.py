@@ -10,6 +10,7 @@ from sagakit.adapters.kafka_log import KafkaLog
 from sagakit.app.connect import client_properties, connect_registry
 from sagakit.app.purging import purging
 from sagakit.app.settings import Settings
+from sagakit.app.upgrading import instance_client_id
 from sagakit.contracts.codec import AvroCodec
 from sagakit.contracts.own import OwnRecords
 from sagakit.contracts.payload import PlainPayloadCodec
@@ -90,6 +91,7 @@ def kafka_orchestrator(settings: Settings) -> Iterator[Orchestrator]:
             group=topics.orchestrator_group,
             transactional_id=f"{topics.orchestrator_group}.{settings.instance}",
             state_topics={topics.inbox: topics.state},
+            client_id=instance_client_id(settings.instance),
         )
         closing.callback(log.close, CLOSE_DEADLINE_S)
         definitions = KafkaDefinitionLog(properties, topics.definitions, group=topics.orchestrator_group)

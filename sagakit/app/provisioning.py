@@ -1,7 +1,7 @@
 """Setting a namespace up: its topics, sagakit's own schemas, and the record of what never changes again."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from sagakit.adapters.kafka_publisher import KafkaPublisher
@@ -12,7 +12,7 @@ from sagakit.app.settings import Settings
 from sagakit.contracts import registration
 from sagakit.contracts.own import OwnRecords, own_schemas
 from sagakit.contracts.registration import Standing
-from sagakit.core.turn import ENGINE_LEVEL
+from sagakit.core.turn import ENGINE_LEVEL, ENGINE_LEVELS
 from sagakit.ports.log import Outgoing
 from sagakit.ports.registry import IncompatibleSchemaError, SchemaRegistry, UnknownSchemaError
 
@@ -37,7 +37,7 @@ class Applied:
 
 
 class NamespaceDiffersError(Exception):
-    """The namespace was made with another partition count; the message says what to do."""
+    """The namespace was made with another partition count, or is at a level of another release; it says what to do."""
 
 
 def wanted_topics(
@@ -141,6 +141,11 @@ def require_namespace(settings: Settings) -> None:
         )
     if known.partitions != settings.partitions:
         raise NamespaceDiffersError(_differs(settings, known))
+    if known.engine_level not in ENGINE_LEVELS:
+        raise NamespaceDiffersError(
+            f"the namespace {settings.namespace} is at engine level {known.engine_level}, and this release runs level "
+            f"{', '.join(map(str, ENGINE_LEVELS))}; deploy a release that runs {known.engine_level}"
+        )
 
 
 def require_own_schemas(settings: Settings) -> None:
@@ -185,15 +190,7 @@ def _write_namespace(settings: Settings, registry: SchemaRegistry, at_ms: int) -
         engine_level=ENGINE_LEVEL,
         created_at_ms=at_ms,
     )
-    value = OwnRecords(registry).encode(
-        "NamespaceRecord",
-        {
-            "namespace": record.namespace,
-            "partitions": record.partitions,
-            "engine_level": record.engine_level,
-            "created_at_ms": record.created_at_ms,
-        },
-    )
+    value = OwnRecords(registry).encode("NamespaceRecord", asdict(record))
     with KafkaPublisher(client_properties(settings), publisher_id(settings)) as publisher:
         # Between the look and the write somebody else may have set it up; now nobody can any more.
         known = read_catalogue(settings).namespace

@@ -58,6 +58,9 @@ class NamespaceRecord:
     partitions: int
     engine_level: int
     created_at_ms: int
+    raised_at_ms: int | None = None
+    raised_by: str | None = None
+    raised_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

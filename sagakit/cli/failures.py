@@ -9,6 +9,7 @@ from sagakit.app.connect import NotAdmittedError
 from sagakit.app.provisioning import NamespaceDiffersError
 from sagakit.app.published import PublishingRefusedError
 from sagakit.app.settings import SettingsError
+from sagakit.app.upgrading import UpgradeRefusedError
 from sagakit.cli import exits
 from sagakit.contracts.errors import SchemaError, UndecodableError, UnencodableError
 from sagakit.core.address import InvalidAddressError
@@ -39,6 +40,7 @@ _CODES: Final[dict[type[Exception], int]] = {
     TopicsDifferError: exits.REFUSED,
     NamespaceDiffersError: exits.REFUSED,
     PublishingRefusedError: exits.REFUSED,
+    UpgradeRefusedError: exits.REFUSED,
     UndecodableError: exits.REFUSED,
     ServerError: exits.REFUSED,
 }

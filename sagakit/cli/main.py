@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "service": _Command("processes:service", "Run an instance of a service: module:app."),
     "doctor": _Command("doctor:doctor", "Ask a broker whether it keeps the promises that exactly-once rests on."),
     "topics": _Command("topics:app", "Make the topics of a namespace and of services, or check them."),
+    "upgrade": _Command("upgrade:app", "Tell which engine level a namespace is at, or raise it."),
     "schemas": _Command("schemas:app", "Register Avro schemas, or check them against the registry."),
     "definitions": _Command("publishing:app", "Check, publish, list and show saga definitions."),
     "start": _Command("sagas:start", "Start a saga by hand."),

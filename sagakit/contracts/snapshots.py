@@ -36,11 +36,20 @@ from sagakit.contracts.parts import (
 from sagakit.contracts.payload import PayloadCodec
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State, Status, Step, StepStatus
 
+EARLY: Final = b"/early"
+"""Ends the key of signals that came before their saga."""
+
 _RECORDS: Final = {Saga: "Snapshot", Marker: "Marker", Early: "Early"}
 """The name of each kind's record."""
 
 _STATUS: Final = {one.value: one for one in Status}
 _STEP_STATUS: Final = {one.value: one for one in StepStatus}
+
+
+def state_key(state: State) -> bytes:
+    """The key of the state topic that holds a state."""
+    key = state.saga_id.encode()
+    return key + EARLY if isinstance(state, Early) else key
 
 
 def encode_state(state: State, own: OwnRecords, payloads: PayloadCodec) -> bytes:

@@ -30,7 +30,7 @@ from sagakit.core.schedule import is_due
 from sagakit.core.state import Early, End, KeptSignal, Marker, Saga, State
 from sagakit.core.timers import timer_due
 from sagakit.core.transitions import Transition
-from sagakit.core.turn import Turn
+from sagakit.core.turn import ENGINE_LEVEL, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,14 @@ class Decision:
     state: State | None
 
 
-def decide(saga_id: str, definition: Definition | None, state: State | None, event: Event, now: Now) -> Decision:
+def decide(
+    saga_id: str,
+    definition: Definition | None,
+    state: State | None,
+    event: Event,
+    now: Now,
+    level: int = ENGINE_LEVEL,
+) -> Decision:
     """Decide one event.
 
     Args:
@@ -54,8 +61,9 @@ def decide(saga_id: str, definition: Definition | None, state: State | None, eve
         state: the saga's state before the event.
         event: what happened.
         now: the two times of this decision.
+        level: the engine level of a run that begins: its namespace's. One that runs keeps its own.
     """
-    turn = Turn(saga_id, definition, state, event, now)
+    turn = Turn(saga_id, definition, state, event, now, level)
     live = isinstance(state, Saga)
     unrecordable = turn.refusal(Refused.INPUT)
     match event:

@@ -168,6 +168,14 @@ class Undecodable(_Event):
 Event: TypeAlias = Start | Reply | Signal | Control | TimerDue | Undecodable
 
 
+def refusal_of(event: Event, target: Refused, address: Address | None = None) -> Refusal | None:
+    """The refusal of this target in an earlier try at the same event, if there was one."""
+    for refusal in event.refusals:
+        if refusal.target is target and refusal.address == address:
+            return refusal
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
     """The two times of a decision, epoch milliseconds.

@@ -12,25 +12,29 @@ from sagakit.core import transitions as t
 from sagakit.core.actions import Action, PublishEvent, SendCommand, SendResult
 from sagakit.core.address import Address
 from sagakit.core.definition import Command, Definition, Expression, Publication, Task
-from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start, TraceContext
+from sagakit.core.events import Cause, Event, Now, Refusal, Refused, Start, TraceContext, refusal_of
 from sagakit.core.evolve import evolve
 from sagakit.core.state import End, Marker, Saga, State
 from sagakit.core.transitions import Direction, Failure, Header, Transition
 from sagakit.core.values import Data, EvaluationError, Value
 
-ENGINE_LEVEL: Final = 1
-"""The rules and formats of this release. A run keeps the level that it began with."""
+ENGINE_LEVELS: Final = (1,)
+"""The engine levels whose rules and formats this release runs, in order. A run keeps the level that it began with."""
+
+ENGINE_LEVEL: Final = ENGINE_LEVELS[-1]
+"""The highest level of this release; it begins no run above the level of its namespace."""
 
 
 class Turn:
     """The working state of one decision. It lives as long as the call and is seen by nobody else."""
 
     def __init__(
-        self, saga_id: str, definition: Definition | None, state: State | None, event: Event, now: Now
+        self, saga_id: str, definition: Definition | None, state: State | None, event: Event, now: Now, level: int
     ) -> None:
         at_ms = now.decision_ms if not isinstance(state, Saga | Marker) else max(now.decision_ms, state.at_ms)
         self.saga_id = saga_id
         self._definition = definition
+        self._level = level
         self.state = state
         self.event = event
         self.at_ms = at_ms
@@ -65,7 +69,7 @@ class Turn:
         state = self.state
         if type_ is t.SagaStarted:
             assert isinstance(self.event, Start)
-            run, seq, level = self.event.run, 1, ENGINE_LEVEL
+            run, seq, level = self.event.run, 1, self._level
         else:
             assert isinstance(state, Saga | Marker)
             run, seq, level = state.run, state.seq + 1, state.engine_level
@@ -133,11 +137,8 @@ class Turn:
         return self._follow_up
 
     def refusal(self, target: Refused, address: Address | None = None) -> Refusal | None:
-        """The refusal of this target in an earlier try at the same event, if there was one."""
-        for refusal in self.event.refusals:
-            if refusal.target is target and refusal.address == address:
-                return refusal
-        return None
+        """See `refusal_of`."""
+        return refusal_of(self.event, target, address)
 
     def values(self, fields: Mapping[str, Expression]) -> dict[str, Value] | tuple[str, EvaluationError]:
         """Each field's expression evaluated over the saga's data; or the first field that has no value, and why."""

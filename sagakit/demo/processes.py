@@ -75,12 +75,20 @@ class Troupe:
         self._kills = kills
         self._arguments: dict[str, Sequence[str]] = {}
         self._own_environments: dict[str, Mapping[str, str]] = {}
+        self._roots: dict[str, Path] = {}
         self._processes: dict[str, Process] = {}
 
-    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
-        """Start `sagakit <arguments>` under a name of its own; `environment` is for this one alone."""
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        root: Path = PROJECT,
+    ) -> Process:
+        """Start `sagakit <arguments>` under a name of its own; `environment` and `root` are for this one alone."""
         self._arguments[name] = arguments
         self._own_environments[name] = environment or {}
+        self._roots[name] = root
         self._launch(name, again=False)
         return self._processes[name]
 
@@ -133,5 +141,5 @@ class Troupe:
                 **self._kills.environment(name, again=again),
                 **self._own_environments[name],
             },
-            working_directory=PROJECT,
+            working_directory=self._roots[name],
         )

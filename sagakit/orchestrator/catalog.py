@@ -8,7 +8,7 @@ import structlog
 from sagakit.contracts.denials import Denials
 from sagakit.contracts.errors import UnknownSchemaIdError
 from sagakit.contracts.own import OwnRecords
-from sagakit.core.turn import ENGINE_LEVEL
+from sagakit.core.turn import ENGINE_LEVEL, ENGINE_LEVELS
 from sagakit.language.published import Namespace, Published, Unusable, decode_published
 from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.clock import Clock
@@ -16,6 +16,12 @@ from sagakit.ports.log import DefinitionLog, LogUnavailableError, Record, TopicP
 from sagakit.ports.registry import RegistryUnavailableError
 
 _log = structlog.get_logger("sagakit.orchestrator")
+
+
+def refused_level(who: str, level: int) -> str:
+    """What is said of an engine level that this release does not run."""
+    own = ", ".join(map(str, ENGINE_LEVELS))
+    return f"{who} is at engine level {level}, and this release runs level {own}; deploy a release that runs {level}"
 
 
 class Catalog:
@@ -61,12 +67,6 @@ class Catalog:
             found = Unusable(key=(record.key or b"").decode(errors="replace"), reason=denied.reason)
         if isinstance(found, Namespace):
             self.namespace = found
-            if found.engine_level > ENGINE_LEVEL:
-                _log.error(
-                    "the namespace is at a higher engine level than this release can run; deploy the newer release",
-                    namespace_level=found.engine_level,
-                    release_level=ENGINE_LEVEL,
-                )
         elif isinstance(found, Unusable):
             _log.error(
                 "a published definition cannot be used; publish a mended version", key=found.key, reason=found.reason
@@ -84,6 +84,19 @@ class Catalog:
                 topic = published.definition.trigger_topic
                 if topic is not None:
                     self._by_trigger.setdefault(self._topic_name(topic), []).append(published)
+
+    def level(self) -> int:
+        """The engine level of runs that begin: the namespace's; this release's own where no namespace is known.
+
+        Raises:
+            PartitionBlockedError: this release does not run that level, and so decides nothing here.
+        """
+        if self.namespace is None:
+            return ENGINE_LEVEL
+        level = self.namespace.engine_level
+        if level not in ENGINE_LEVELS:
+            raise PartitionBlockedError(refused_level("the namespace", level), transient=False)
+        return level
 
     def version(self, name: str, version: int) -> Published:
         """The version that a live saga runs.

@@ -11,6 +11,7 @@ import structlog
 
 from sagakit.contracts.errors import UndecodableError
 from sagakit.contracts.messages import DomainEvent
+from sagakit.contracts.snapshots import EARLY, state_key
 from sagakit.core import ids
 from sagakit.core.decide import Decision, decide
 from sagakit.core.definition import Definition
@@ -25,17 +26,18 @@ from sagakit.core.events import (
     Start,
     TimerDue,
     Undecodable,
+    refusal_of,
 )
 from sagakit.core.light import lightened, short
 from sagakit.core.placement import partition_of
 from sagakit.core.schedule import next_due_ms
-from sagakit.core.state import Early, Marker, Saga, State
+from sagakit.core.state import Marker, Saga, State
 from sagakit.core.transitions import SagaParked
-from sagakit.core.turn import ENGINE_LEVEL
+from sagakit.core.turn import ENGINE_LEVELS
 from sagakit.core.values import EvaluationError, Opened
 from sagakit.language.published import Published
 from sagakit.orchestrator.blocked import PartitionBlockedError
-from sagakit.orchestrator.catalog import Catalog
+from sagakit.orchestrator.catalog import Catalog, refused_level
 from sagakit.orchestrator.cycle import Cycle, Origin, Produced, Staged
 from sagakit.orchestrator.memory import Entry, PartitionMemory
 from sagakit.orchestrator.reader import Reader
@@ -46,9 +48,6 @@ _log = structlog.get_logger("sagakit.orchestrator")
 
 NIL_SAGA: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the saga id of a record that names none."""
-
-EARLY: Final = "/early"
-"""Ends the state key of signals that came before their saga."""
 
 _CACHED_STATES: Final = 20_000
 """How many decoded states are remembered: those in motion, whose next reply is about to come."""
@@ -168,7 +167,7 @@ class Decider:
         """The saga's state as this cycle sees it, and the key that holds it."""
         staged = cycle.staged.get(partition, {})
         key = saga_id.encode()
-        for candidate in (key, key + EARLY.encode()):
+        for candidate in (key, key + EARLY):
             if candidate in staged:
                 if staged[candidate].state is not None:
                     return staged[candidate].state, candidate
@@ -181,14 +180,10 @@ class Decider:
         if known is not None and known[0] is entry.value:
             return known[1]
         state = self._reader.state(key, entry.value)
-        if _key_of(state) != key:
-            raise PartitionBlockedError(f"the state under {key!r} is of {_key_of(state)!r}", transient=False)
-        if isinstance(state, Saga | Marker) and state.engine_level > ENGINE_LEVEL:
-            raise PartitionBlockedError(
-                f"saga {state.saga_id} is at engine level {state.engine_level}, and this release runs up to "
-                f"{ENGINE_LEVEL}; deploy the newer release here",
-                transient=False,
-            )
+        if state_key(state) != key:
+            raise PartitionBlockedError(f"the state under {key!r} is of {state_key(state)!r}", transient=False)
+        if isinstance(state, Saga | Marker) and state.engine_level not in ENGINE_LEVELS:
+            raise PartitionBlockedError(refused_level(f"saga {state.saga_id}", state.engine_level), transient=False)
         if isinstance(state, Saga):
             tasks = self._catalog.version(state.definition, state.version).definition.tasks
             if not state.steps.keys() <= tasks.keys():
@@ -213,10 +208,10 @@ class Decider:
         published = self._published(before, event)
         definition = None if published is None else published.definition
         while True:
-            unrecordable = _input_refusal(event)
+            unrecordable = refusal_of(event, Refused.INPUT)
             if unrecordable is not None and record is not None and not isinstance(before, Saga):
                 return self._dead_letter(cycle, record, unrecordable.reason, now, (), saga_id)
-            decision = decide(saga_id, definition, before, event, now)
+            decision = decide(saga_id, definition, before, event, now, self._catalog.level())
             try:
                 produced = self._writer.decision(decision, partition.partition, published)
                 states = self._states(
@@ -255,7 +250,7 @@ class Decider:
         states: list[tuple[bytes, Staged]] = []
         key = None
         if state is not None:
-            key = _key_of(state)
+            key = state_key(state)
             entry, record = self._writer.state(state, key, partition.partition, last_resort=last_resort)
             states.append((key, Staged(state, entry, record, origin)))
         if held_by is not None and held_by != key:
@@ -269,6 +264,7 @@ class Decider:
         A definition that cannot make a start of it (its key has no value) keeps none of the others from it.
         """
         self._read_definitions(cycle)
+        self._catalog.level()
         published = list(self._catalog.triggered(TopicPartition(record.topic, record.partition), record.offset))
         if not published:
             return None
@@ -336,22 +332,13 @@ class Decider:
             source=Source(topic=record.topic, partition=record.partition, offset=record.offset),
         )
         event = Undecodable(cause=cause, reason=reason, dead_letter_topic=letter.record.topic)
-        decision = decide(saga_id, None, None, event, now)
+        decision = decide(saga_id, None, None, event, now, self._catalog.level())
         to = record.partition if record.topic == self._inbox else partition_of(saga_id.encode(), self._partitions)
         cycle.add([letter, *self._writer.decision(decision, to, None)], _origin(record))
 
 
-def _key_of(state: State) -> bytes:
-    """The key of the state topic that holds a state."""
-    return f"{state.saga_id}{EARLY}".encode() if isinstance(state, Early) else state.saga_id.encode()
-
-
 def _origin(record: Record) -> Origin:
     return record.topic, record.partition, record.offset
-
-
-def _input_refusal(event: Event) -> Refusal | None:
-    return next((refusal for refusal in event.refusals if refusal.target is Refused.INPUT), None)
 
 
 def _refuse(event: Event, refusal: Refusal) -> Event:

@@ -16,6 +16,7 @@ from sagakit.core.events import Event, Now
 from sagakit.core.evolve import BrokenHistoryError, evolve
 from sagakit.core.state import Early, KeptSignal, Marker, Saga, State
 from sagakit.core.transitions import SagaStarted, SignalKept, Transition
+from sagakit.core.turn import ENGINE_LEVEL
 
 DefinitionOf: TypeAlias = Callable[[str, int], Definition]
 """Finds a published definition by name and version."""
@@ -23,10 +24,11 @@ DefinitionOf: TypeAlias = Callable[[str, int], Definition]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """One decision as a history tells it: the input, its two times, and the transitions that it caused."""
+    """One decision as a history tells it: the input, its two times, its engine level, and the transitions it caused."""
 
     event: Event
     now: Now
+    level: int
     transitions: tuple[Transition, ...]
 
 
@@ -65,7 +67,8 @@ def _decision(group: Sequence[Transition]) -> Recorded:
             header = transition.header
             raise BrokenHistoryError(f"{header.saga_id}/{header.run}/{header.seq} does not point to its cause")
     now = Now(decision_ms=first.at_ms, partition_ms=first.partition_ms)
-    return Recorded(event=event, now=now, transitions=tuple(group))
+    level = ENGINE_LEVEL if first.engine_level is None else first.engine_level
+    return Recorded(event=event, now=now, level=level, transitions=tuple(group))
 
 
 def replay(saga_id: str, history: Sequence[Transition], definition_of: DefinitionOf) -> Replayed:
@@ -91,7 +94,7 @@ def replay(saga_id: str, history: Sequence[Transition], definition_of: Definitio
         definition = None
         if first.definition is not None and first.version is not None:
             definition = definition_of(first.definition, first.version)
-        decision = decide(saga_id, definition, before, was.event, was.now)
+        decision = decide(saga_id, definition, before, was.event, was.now, was.level)
         differences.extend(compare(was.transitions, decision.transitions))
         actions.extend(decision.actions)
         if first.run is None:

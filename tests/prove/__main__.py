@@ -33,6 +33,7 @@ from tests.prove import (
     simulation,
     starts,
     triggers,
+    upgrade,
     zombies,
 )
 from tests.prove.house import House, ProofFailedError, open_house
@@ -100,6 +101,7 @@ BROKERS: Final = {"restarts": 3, "brokers": 3, "compaction": 3}
 
 ALONE: Final[dict[str, Part]] = {
     "simulation": lambda _, o: simulation.prove(seeds=o.seeds or 100_000, seed=o.seed),
+    "upgrade": lambda folder, o: upgrade.prove(folder / "upgrade", orders=o.count or 200, seed=o.seed),
     "fuzz": lambda _, o: fuzz.prove(records=o.count or 1_000_000, seed=o.seed),
     "core-mutants": lambda _folder, _options: core_mutants.prove(),
     "mutants": lambda _, o: simulation.prove_mutants(seeds=o.seeds or 3_000, seed=o.seed),

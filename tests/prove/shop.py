@@ -39,6 +39,7 @@ from sagakit.demo.stage import (
     DEFINITION_FILE,
     ORDER_PLACED,
     ORDERS,
+    PROJECT,
     Stage,
     readers,
     shop_schemas,
@@ -174,10 +175,12 @@ class Shop:
 
     # Who is at work.
 
-    def start_orchestrator(self, number: int, environment: Mapping[str, str] | None = None) -> Process:
-        """Start an instance of the orchestrator."""
+    def start_orchestrator(
+        self, number: int, environment: Mapping[str, str] | None = None, root: Path = PROJECT
+    ) -> Process:
+        """Start an instance of the orchestrator; `root` is the tree that it runs from."""
         own = {**self.cast.orchestrator_environment, **(environment or {})}
-        return self.troupe.start(f"orchestrator-{number}", ["orchestrator"], own)
+        return self.troupe.start(f"orchestrator-{number}", ["orchestrator"], own, root)
 
     def start_service(self, name: str, instance: str | None = None) -> Process:
         """Start an instance of one of the shop's services; its name is the service's without `instance`."""

@@ -41,7 +41,9 @@ def test_the_users_properties_go_over_the_defaults_and_under_what_is_fixed() -> 
         "linger.ms": "7",
         "acks": "all",
         "client.id": "theirs",
+        "socket.timeout.ms": 9_000,
     }
+    assert "socket.timeout.ms" not in properties.producer(defaults={}, fixed={"transactional.id": "t"})
     assert properties.consumer(defaults={"fetch.max.bytes": 1}, fixed={"client.id": "ours"}) == {
         "bootstrap.servers": "b:1",
         "linger.ms": "9",
@@ -49,6 +51,7 @@ def test_the_users_properties_go_over_the_defaults_and_under_what_is_fixed() -> 
         "client.id": "ours",
         "session.timeout.ms": 6_000,
         "heartbeat.interval.ms": 2_000,
+        "socket.timeout.ms": 9_000,
     }
     assert "fetch.max.bytes" not in properties.admin()
 
