@@ -33,6 +33,9 @@ from tests.prove.house import House, require
 from tests.prove.shop import BY_HAND, DESK, Shop, bundle_of, now_ms
 
 _BURST: Final = 1_000
+_BURSTS_MIN: Final = 4
+"""Only what a burst has started can be answered by the next ones."""
+
 _KEPT: Final = 600
 """How many commands wait for the next burst, for a fuzzed reply; older ones are answered as wished for, or everything
 that is undone would be asked for again and again."""
@@ -67,9 +70,9 @@ def prove(house: House, folder: Path, *, prefix: str, records: int, seed: int = 
     with Shop(house, folder, prefix, cast) as shop, open_desk(shop) as desk:
         fuzz = _Fuzz(shop, desk, Random(seed))
         fuzz.register_strange_schemas()
-        written = 0
+        written, burst = 0, min(_BURST, records // _BURSTS_MIN)
         while written < records:
-            count = min(_BURST, records - written)
+            count = min(burst, records - written)
             fuzz.write(count)
             fuzz.publish_nonsense()
             written += count
