@@ -355,6 +355,8 @@ def test_what_comes_to_the_wrong_partition_is_passed_on(bench: Bench) -> None:
     bench.cycles()
     assert "StepSucceeded" in bench.kinds(saga_id)
     assert bench.dead_letters() == []
+    for topic in (bench.topics.state, bench.topics.backlog):
+        assert {record.partition for record in bench.cluster.written(topic)} == {bench.home(saga_id)}
 
 
 # Triggers ------------------------------------------------------------------------------------------------------------
