@@ -119,7 +119,10 @@ class Fencer:
                 if message is None or message.error() is not None:
                     continue
                 value = dict(to_records([message], [])[0].headers).get(TRANSACTIONAL_ID_HEADER)
-                return None if value is None else value.decode()
+                try:
+                    return None if value is None else value.decode()
+                except UnicodeDecodeError:  # a stranger's: no id of ours
+                    return None
             return None
         finally:
             consumer.close()

@@ -452,7 +452,8 @@ def encode_rejected(
     envelope: Envelope,
 ) -> Outgoing:
     """The reply that a participant refuses for a business reason, without any effect."""
-    value = own.encode("Rejected", {"code": code, "message": message, "details": details})
+    texts = {_text(name): _text(text) for name, text in details.items()}
+    value = own.encode("Rejected", {"code": _text(code), "message": _optional_text(message), "details": texts})
     return encode_reply(command, f"{NAMESPACE}.Rejected", value, envelope)
 
 
@@ -460,8 +461,17 @@ def encode_failed(
     command: CommandHeaders, kind: str, message: str | None, own: OwnRecords, envelope: Envelope
 ) -> Outgoing:
     """The reply that a participant failed, possibly after the effect."""
-    value = own.encode("Failed", {"kind": kind, "message": message})
+    value = own.encode("Failed", {"kind": _text(kind), "message": _optional_text(message)})
     return encode_reply(command, f"{NAMESPACE}.Failed", value, envelope)
+
+
+def _text(said: object) -> str:
+    """What a handler has said, as text that can be written: a file's name, say, may hold half of a surrogate pair."""
+    return str(said).encode(errors="replace").decode()
+
+
+def _optional_text(said: object | None) -> str | None:
+    return None if said is None else _text(said)
 
 
 def encode_expired(command: CommandHeaders, own: OwnRecords, envelope: Envelope) -> Outgoing:

@@ -247,6 +247,10 @@ class Maker:
                 Payload(framed=payload.framed, encoding="morse"),
                 Payload(framed=b'{"order_id":"k1","amount":1,"note":"","receipt":""}', encoding=VALUES),
                 Payload(framed=b"[" * 5_000, encoding=VALUES),
+                Payload(
+                    framed=b'{"order_id":"\\ud800","amount":1,"note":"\\udc00","receipt":"\\ud800"}', encoding=VALUES
+                ),
+                Payload(framed=b'{"order_id":"k1","amount":1e999,"note":NaN,"receipt":"x"}', encoding=VALUES),
                 Payload(framed=b"", encoding=CONFLUENT),
                 self._strange(),
             )

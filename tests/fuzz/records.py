@@ -82,7 +82,7 @@ class Fuzz:
         self._topics = settings.topics
         self._own = own_records()
         self._registry = Registry()
-        self._avro = AvroCodec(self._registry)
+        self._avro = AvroCodec(Registry())  # what reads here is not cut off when the engine is
         self._payloads = PlainPayloadCodec(self._avro)
         self._log = Log(self._topics.state)
         self._definitions = Definitions(())
@@ -123,6 +123,11 @@ class Fuzz:
             for violation in check(one, history, shop.definition_of)[:1]:
                 self.found.problems.append(str(violation))
         return self.found
+
+    @property
+    def backlog(self) -> list[Transition]:
+        """Transitions of the histories that are kept, of every kind that came up."""
+        return [one for history in self._histories.values() for one in history]
 
     def feed(self, records: list[Made]) -> None:
         """Have these records read; what is wrong with that is a problem."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.fuzz import texts
+from sagakit.participants.answers import AnswerKind
+from tests.fuzz import readers, texts
 from tests.fuzz.mutations import NAMES
 from tests.fuzz.records import OUTCOMES, Fuzz
 from tests.fuzz.states import StateFuzz
@@ -39,3 +40,21 @@ def test_a_fuzzed_definition_has_findings_or_compiles() -> None:
 def test_a_fuzzed_schema_is_refused_or_compiles() -> None:
     found = texts.schemas(Random(1), 500)
     assert min(found[name] for name in ("refused", "accepted")) > 0
+
+
+def test_a_service_has_an_answer_to_every_fuzzed_command_and_event() -> None:
+    found = readers.services(Random(1), 3_000)
+    kinds = (
+        "handled",
+        "denied",
+        "nobody's",
+        *(kind.value for kind in AnswerKind if kind.name != "SHORTENED_DEAD_LETTER"),
+    )
+    assert [one for one in kinds if not found[one]] == []
+
+
+def test_a_fuzzed_record_of_the_backlog_is_read_or_refused() -> None:
+    fuzz = Fuzz(7)
+    assert fuzz.go(1_000).problems == []
+    found = readers.backlog(Random(1), fuzz.backlog, 3_000)
+    assert min(found[one] for one in ("read", "unknown", "unreadable")) > 0, found

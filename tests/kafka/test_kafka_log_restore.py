@@ -80,6 +80,25 @@ def test_rule_22_pending_offsets_of_a_dead_owner_are_ended_too(world: KafkaWorld
     assert again.restored[inbox(world, 0)] == 1
 
 
+def test_rule_22_an_id_that_is_no_text_leaves_other_transactions_to_be_ended(
+    world: KafkaWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rule 22: a stranger's header once ended the thread that ends transactions, and from then on none was."""
+    driver = running(world)
+    driver.until_restored(inbox(world, 0), inbox(world, 1))
+    stranger = hanging_transaction(world, f"{world.prefix}stranger")
+    stranger.produce(world.state, b"strange", b"saga", 0, headers=[(TRANSACTIONAL_ID_HEADER, b"\xff")])
+    assert stranger.flush(30) == 0
+    dead = hanging_transaction(world, f"{world.prefix}dead")
+    write_state(dead, world, 1, b"never happened", f"{world.prefix}dead")
+    driver.restored.clear()
+    driver.restore(inbox(world, 0))
+    driver.until(lambda: "open transaction of an unknown producer" in caplog.text)
+    driver.restore(inbox(world, 1))
+    driver.until_restored(inbox(world, 1))
+    assert inbox(world, 0) not in driver.restored
+
+
 def test_rule_23_a_pending_offset_holds_back_its_own_partition_only(world: KafkaWorld) -> None:
     """Rule 23: one pending offset holds back its own partition only."""
     dead = hanging_transaction(world, f"{world.prefix}dead")

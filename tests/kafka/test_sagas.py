@@ -17,7 +17,7 @@ import pytest
 from sagakit.core.placement import partition_of
 from sagakit.ports.log import Outgoing
 from sagakit.testing.fixtures import start_or_skip
-from tests.prove import away, bad_input, failover, kills, outage, restarts, starts, triggers, zombies
+from tests.prove import away, bad_input, failover, fuzz_kafka, kills, outage, restarts, starts, triggers, zombies
 from tests.prove.evidence import examine
 from tests.prove.house import House, ProofFailedError, describe_house
 from tests.prove.shop import Cast, Shop
@@ -147,3 +147,8 @@ def test_the_survivor_takes_over_what_was_in_flight(house: House, tmp_path: Path
 def test_bad_input_and_absent_servers_have_their_answers(house: House, tmp_path: Path) -> None:
     counts = bad_input.prove(house, tmp_path / "shop", prefix=_prefix(), rounds=1)
     assert counts["parked"] == 3
+
+
+def test_fuzzed_records_are_each_accounted_for(house: House, tmp_path: Path) -> None:
+    counts = fuzz_kafka.prove(house, tmp_path / "shop", prefix=_prefix(), records=600)
+    assert counts["records"] == 600

@@ -1,11 +1,14 @@
 """Fuzzed input through the very decoding, deciding and encoding that runs: no crash, no stall, each accounted for."""
 
+import logging
 from collections import Counter
 from functools import partial
 from random import Random
 from typing import Any, Final
 
-from tests.fuzz import texts
+import structlog
+
+from tests.fuzz import readers, texts
 from tests.fuzz.makers import KINDS
 from tests.fuzz.mutations import NAMES
 from tests.fuzz.records import OUTCOMES, Found, Fuzz
@@ -16,6 +19,10 @@ from tests.prove.simulation import workers
 _CHUNK: Final = 20_000
 _TEXTS_CHUNK: Final = 500
 _ROUNDS_CHUNK: Final = 50
+_READERS_CHUNK: Final = 5_000
+_READ_OF: Final = 1_000
+"""How many records make the backlog that is then read."""
+
 _TOLD: Final = 5
 
 _WANTED: Final = (
@@ -32,7 +39,7 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
     """Fuzz `records` records of inbox and triggers, with the published definitions among them, and spoil states.
 
     Of definitions and schemas as people write them there are a hundredth as many, of rounds with spoiled states a
-    thousandth.
+    thousandth; of commands and events for a service, and of records of the backlog, a tenth.
 
     Raises:
         ProofFailedError: one was lost, stalled a partition or broke a rule; what escapes as an exception ends it too.
@@ -54,10 +61,13 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
         for found in pool.imap_unordered(_states, _rounds(records, seed)):
             spoiled += found.answers
             problems += found.problems
-        definitions, schemas = Counter[str](), Counter[str]()
+        definitions, schemas, services, backlog = (Counter[str]() for _ in range(4))
         for each in pool.imap_unordered(partial(_texts, seed), range(lists)):
             definitions += each[0]
             schemas += each[1]
+        for each in pool.imap_unordered(partial(_readers, seed), range(lists)):
+            services += each[0]
+            backlog += each[1]
     require(not problems, f"{len(problems)} problems: " + "\n".join(problems[:_TOLD]))
     require(definitions["accepted"] > 0 and schemas["accepted"] > 0, "no mutated definition or schema was right")
     accounted = sum(each.total() for each in outcomes.values())
@@ -67,6 +77,8 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
     missing += [f"nothing wrong by {one}" for one in sorted(NAMES) if not wrong[one]]
     missing += [f"no published definition was {one}" for one in ("known", "of no use") if not published[one]]
     missing += [f"no partition {one} with a spoiled state" for one in ("stood still", "went on") if not spoiled[one]]
+    missing += [f"nothing {one} at a service" for one in ("handled", "denied", "dead letter") if not services[one]]
+    missing += [f"no record of the backlog {one}" for one in ("read", "unknown", "unreadable") if not backlog[one]]
     require(not missing, f"not provoked: {', '.join(missing)}")
     return {
         "records": read,
@@ -77,6 +89,8 @@ def prove(*, records: int, seed: int = 1) -> dict[str, Any]:
         "rounds_with_spoiled_states": dict(spoiled),
         "definitions": dict(definitions),
         "schemas": dict(schemas),
+        "commands_and_events_at_a_service": dict(services),
+        "records_of_the_backlog": dict(backlog),
     }
 
 
@@ -104,6 +118,16 @@ def _records(chunk: tuple[int, int]) -> Found:
     found = Fuzz(seed).go(records)
     found.problems = [f"seed {seed}: {problem}" for problem in found.problems]
     return found
+
+
+def _readers(seed: int, number: int) -> tuple[Counter[str], Counter[str]]:
+    random, fuzz = Random(f"{seed}/{number}"), Fuzz(number)
+    fuzz.go(_READ_OF)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    return (
+        readers.services(random, _READERS_CHUNK),
+        readers.backlog(random, fuzz.backlog, _READERS_CHUNK),
+    )
 
 
 def _texts(seed: int, number: int) -> tuple[Counter[str], Counter[str]]:

@@ -172,6 +172,7 @@ def test_a_person_can_give_the_event_at_the_end() -> None:
 
 
 def test_attempts_are_retried_with_pauses_and_then_given_up() -> None:
+    """Rule 12: each is another command, and all have one idempotency key."""
     story = Story(definition(task("a", forward=command("DoA", retry=THRICE), compensate=command("UndoA"))))
     story.starts()
     for attempt in (1, 2):
@@ -185,8 +186,9 @@ def test_attempts_are_retried_with_pauses_and_then_given_up() -> None:
     told = story.timer().then("StepTimedOut a 3", "StepGivenUp a 3", "SagaTurnedBack a", "CompensationScheduled a 1")
     told.sends("a compensation 1").because("no reply within 1000 ms").and_nothing_else()
     assert story.step("a").unknown == (1, 2, 3)
-    keys = {action.idempotency_key for action in story.actions if isinstance(action, SendCommand) and not action.undoes}
-    assert len(keys) == 1, "a retry must not charge twice"
+    sent = [action for action in story.actions if isinstance(action, SendCommand) and not action.undoes]
+    assert len({action.idempotency_key for action in sent}) == 1, "a retry must not charge twice"
+    assert len({action.command_id for action in sent}) == 3
 
 
 def test_success_with_another_record_than_the_definition_names_is_a_failure_that_may_have_happened() -> None:

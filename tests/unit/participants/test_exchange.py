@@ -122,6 +122,24 @@ def test_a_success_goes_where_the_command_says(exchange: ServiceExchange, with_:
     assert support.body(answer.record, with_) == {"payment_id": "payment-1", "charged_cents": 4_200}
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        ValueError("no file \udcff"),
+        Rejected("\udcff"),
+        Rejected("NO", "\udcff"),
+        Rejected("NO", "", {"\udcff": "\udcff"}),
+    ],
+)
+def test_what_a_handler_says_is_answered_though_it_is_no_whole_text(
+    exchange: ServiceExchange, with_: Formats, outcome: BaseException
+) -> None:
+    """A file's name in an error, half a surrogate pair out of JSON: it ended the process, and the next one too."""
+    record = support.received(support.command(with_=with_))
+    answer = answer_of(exchange.answer(record, call_of(exchange.prepare(record)), outcome))
+    assert "?" in str(support.body(answer.record, with_))
+
+
 def test_a_rejection_keeps_code_message_and_details(exchange: ServiceExchange, with_: Formats) -> None:
     record = support.received(support.command(with_=with_))
     outcome = Rejected("CARD_DECLINED", "no money", {"bank": "Giro"})
