@@ -82,10 +82,8 @@ def upgrade_status(settings: Settings) -> UpgradeStatus:
         raise UpgradeRefusedError(f"the namespace {settings.namespace} has not been set up; run `sagakit topics apply`")
     group = settings.topics.orchestrator_group
     try:
-        asked = make_admin(client_properties(settings).admin()).describe_consumer_groups(
-            [group], request_timeout=_ASK_TIMEOUT_S
-        )
-        described = asked[group].result()
+        admin = make_admin(client_properties(settings).admin())  # held: without it nothing would ever be answered
+        described = admin.describe_consumer_groups([group], request_timeout=_ASK_TIMEOUT_S)[group].result()
     except KafkaException as exception:
         raise LogUnavailableError(f"the group {group} cannot be described: {error_of(exception).str()}") from exception
     instances = [_instance(str(member.client_id), str(member.host)) for member in described.members]
