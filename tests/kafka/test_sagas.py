@@ -17,7 +17,19 @@ import pytest
 from sagakit.core.placement import partition_of
 from sagakit.ports.log import Outgoing
 from sagakit.testing.fixtures import start_or_skip
-from tests.prove import away, bad_input, failover, fuzz_kafka, kills, outage, restarts, starts, triggers, zombies
+from tests.prove import (
+    away,
+    bad_input,
+    failover,
+    fuzz_kafka,
+    kills,
+    outage,
+    restarts,
+    starts,
+    triggers,
+    upgrade,
+    zombies,
+)
 from tests.prove.evidence import examine
 from tests.prove.house import House, ProofFailedError, describe_house
 from tests.prove.shop import Cast, Shop
@@ -135,6 +147,11 @@ def test_after_an_outage_the_replies_beat_the_timers(house: House, tmp_path: Pat
 def test_what_waits_for_an_absent_participant_is_not_undone(house: House, tmp_path: Path) -> None:
     counts = away.prove(house, tmp_path / "away", prefix=_prefix(), who="participant", times=away.Times(2, 7, 2))
     assert counts["steps_timed_out"] > 0
+
+
+def test_two_releases_run_beside_each_other_until_the_upgrade_is_final(tmp_path: Path) -> None:
+    counts = upgrade.prove(tmp_path / "upgrade", orders=8)
+    assert min(counts["ended_at_level"].values()) > 0
 
 
 def test_the_survivor_takes_over_what_was_in_flight(house: House, tmp_path: Path) -> None:

@@ -103,17 +103,26 @@ def _replace(shop: Shop, number: int, root: Path, orders: int) -> None:
 
 def _refuse_to_finalize(shop: Shop) -> None:
     """While one instance runs the older build it is not final, and that one is named."""
-    told = {one.name: one.level for one in upgrade_status(shop.settings).instances}
-    require(told == {"orchestrator-1": 1, "orchestrator-2": 2}, f"the group tells of {told}")
+    shop.wait(
+        lambda: _levels(shop) == {"orchestrator-1": 1, "orchestrator-2": 2},
+        "the group tells of one instance that runs level 1, and of one that runs level 2",
+    )
     code, said = _command(shop.settings, shop.folder, PROJECT, "upgrade", "finalize", "--reason", _WHY)
     require(code == exits.REFUSED and "orchestrator-1" in said, f"it was not refused: exit code {code}, {said}")
     code, said = _command(shop.settings, shop.folder, PROJECT, "upgrade", "status")
     require(code == exits.NO and "not yet" in said, f"the status does not tell of it: exit code {code}, {said}")
 
 
+def _levels(shop: Shop) -> dict[str, int | None]:
+    """What each member of the group says that it runs; nobody, while the group is changing."""
+    found = upgrade_status(shop.settings)
+    return {one.name: one.level for one in found.instances} if found.settled else {}
+
+
 def _finalize(shop: Shop, orders: int) -> None:
     """Raise the level in the middle of the load, after a dry run that changes nothing."""
     command = ("upgrade", "finalize", "--reason", _WHY)
+    shop.wait(lambda: set(_levels(shop).values()) == {2}, "every instance runs level 2")
     code, said = _command(shop.settings, shop.folder, PROJECT, *command, "--dry-run")
     require(code == 0 and upgrade_status(shop.settings).namespace.engine_level == 1, f"the dry run: {code}, {said}")
     shop.place(orders)

@@ -9,6 +9,7 @@ import pytest
 
 from sagakit.contracts.denials import FINAL_AFTER_MS
 from sagakit.contracts.own import OwnRecords
+from sagakit.core.turn import ENGINE_LEVEL, ENGINE_LEVELS
 from sagakit.language.published import Namespace
 from sagakit.orchestrator.blocked import PartitionBlockedError
 from sagakit.orchestrator.catalog import Catalog
@@ -117,6 +118,20 @@ def test_the_namespace_record_is_known(topic: Topic, catalog: Catalog) -> None:
     topic.new = [record(shop.own_records().encode("NamespaceRecord", fields))]
     catalog.refresh()
     assert catalog.namespace == Namespace(partitions=4, engine_level=1)
+
+
+def test_runs_begin_at_the_level_of_the_namespace_and_above_the_releases_own_nothing_is_decided(
+    topic: Topic, catalog: Catalog
+) -> None:
+    assert catalog.level() == ENGINE_LEVEL
+    fields = {"namespace": "sim", "partitions": 4, "engine_level": ENGINE_LEVELS[0], "created_at_ms": 0}
+    topic.new = [record(shop.own_records().encode("NamespaceRecord", fields))]
+    catalog.refresh()
+    assert catalog.level() == ENGINE_LEVELS[0]
+    topic.new = [record(shop.own_records().encode("NamespaceRecord", fields | {"engine_level": ENGINE_LEVEL + 1}))]
+    catalog.refresh()
+    with pytest.raises(PartitionBlockedError, match=f"the namespace is at engine level {ENGINE_LEVEL + 1}"):
+        catalog.level()
 
 
 @pytest.mark.parametrize(
